@@ -1,0 +1,61 @@
+# Every target sets itself up: in a fresh clone there is nothing to do first.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench bench-tables bench-population clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+# Another source tree on the path would be run in place of this one.
+unexport PYTHONPATH
+
+# A name on PATH can be a launcher of nothing, so each candidate is asked. 3.11: see constraints.txt.
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready ## fit a network to a real table of 1,000 loans, and write its report
+	$(BIN)/dropkit fit examples/credit_german.csv --target risk --out build/demo
+	@echo "Open build/demo/report.html in a browser."
+
+test: lint ## lint, types, layers, then every test, docstring example and README block
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/ready ## let ruff mend and lay out the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: bench-population bench-tables ## all benchmarks
+
+bench-tables: $(VENV)/ready-bench ## dropkit and its peers on nine tables (hours); continues where it stopped
+	$(BIN)/python benchmarks/tables.py
+
+bench-population: $(VENV)/ready ## 32 networks as one computation against 32 loops (minutes)
+	$(BIN)/python benchmarks/population.py
+
+clean: ## remove all that these targets made, .venv too
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Expected Python 3.11 or newer; found none. Try: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once; takes a few minutes, torch is large)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+
+# Stamps: installed again whenever the project's needs change.
+$(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[tables,dev]'
+	@touch $@
+
+$(VENV)/ready-bench: $(VENV)/ready
+	@$(PIP) --editable '.[tables,dev,bench]'
+	@touch $@

@@ -1,0 +1,41 @@
+"""Where and with how many threads a fit computes."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from dropkit.errors import SettingError
+
+
+def device(wanted: str) -> str:
+    """The device that `wanted` means here: `auto` takes CUDA if it is there, else the CPU.
+
+    Raises `SettingError` for a device that is unknown or not there. Apple's MPS is not offered:
+    it has no float64, which predictions are computed in.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if available else "cpu"
+    match = re.fullmatch(r"cuda(?::(\d+))?", wanted)
+    if wanted != "cpu" and not match:
+        raise SettingError(f"expected --device auto, cpu, cuda or cuda:N; got {wanted!r}")
+    if match and (not available or int(match[1] or 0) >= torch.cuda.device_count()):
+        raise SettingError(f"--device {wanted} was asked for, but PyTorch finds no such device here")
+    return wanted
+
+
+def name(device: str) -> str:
+    """A device's name for a person."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

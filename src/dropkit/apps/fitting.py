@@ -1,0 +1,288 @@
+"""A fit from table to model folder. Each step is a function; `run` puts them in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dropkit.apps import checkpoint, devices, folder
+from dropkit.apps.baselines import Task, baselines
+from dropkit.apps.checkpoint import Checkpoint, fingerprint
+from dropkit.apps.clock import Clock, words
+from dropkit.apps.interrupts import Stop
+from dropkit.apps.material import Aside, Material, cells, material, names
+from dropkit.apps.predictions import sheet, write_csv
+from dropkit.apps.progress import Display
+from dropkit.apps.report import render
+from dropkit.apps.report.metrics import METRICS
+from dropkit.apps.report.numerals import short
+from dropkit.apps.request import STANDARD_INPUT, Request, stem
+from dropkit.apps.tables import read_table
+from dropkit.apps.versions import all_versions
+from dropkit.errors import FolderError, SettingError
+from dropkit.records import Baseline, Fit, Holdout, Progress, Schema
+from dropkit.training.model import Model
+from dropkit.training.search import Search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Stopped = Literal["", "time", "interrupted"]
+
+CHECKPOINT_EVERY = 10.0
+"""Seconds; what a kill can cost."""
+CHECKPOINT_APART = 3.0
+"""Seconds between checkpoints at round ends, so that short rounds do not spend their time on disk."""
+TREES_SHARE = 0.2
+"""Most of a time cap that a baseline may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of the command: what was asked, and the world it runs in."""
+
+    request: Request
+    clock: Clock
+    display: Display
+    stop: Stop
+    resumed: Checkpoint | None = None
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start, those before a resumption included."""
+        return self.clock.elapsed + (self.resumed.seconds if self.resumed else 0.0)
+
+
+def run(session: Session) -> Fit:
+    """Fit, save the model folder, and return what was found.
+
+    Raises `InputError` and `FolderError` before any work is done where that can be known.
+    """
+    request = session.request
+    out = request.folder
+    if session.resumed is None:
+        folder.check_destination(out)
+    device = devices.device(request.device)
+    session.display.stage("reading")
+    table, test = read(request)
+    mark = fingerprint(table, test)
+    if session.resumed is not None and session.resumed.fingerprint != mark:
+        raise FolderError(
+            f"the table is not the one that the search in {out} was started on: its content changed. "
+            "Restore it, or start anew without --resume."
+        )
+    stuff = material(request, table, test)
+    search = Search(
+        stuff.train,
+        stuff.target,
+        stuff.schema,
+        metric=request.metric,
+        budget=request.work,
+        seed=request.seed,
+        device=device,
+    )
+    if session.resumed is not None:
+        search.restore(session.resumed.tensors, session.resumed.description)
+    introduce(session, stuff)
+    rivals = compare(session, stuff)
+    stopped = pursue(session, search, stuff, mark)
+    return conclude(session, search, stuff, rivals, stopped, mark)
+
+
+def read(request: Request) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The table, and the test table if there is one."""
+    if request.table == request.test == STANDARD_INPUT:
+        raise SettingError("the table and --test cannot both come from standard input")
+    return read_table(request.table), read_table(request.test) if request.test else None
+
+
+def introduce(session: Session, stuff: Material) -> None:
+    """Say what is about to be learned from what."""
+    schema, aside = stuff.schema, stuff.aside
+    kind = f"{len(schema.classes)} classes" if schema.classes else "a number"
+    held = f", {len(aside.frame):,} held out" if aside else ""
+    if session.resumed is not None:
+        session.display.say(f"Going on after {words(session.resumed.seconds)} of work")
+    session.display.say(
+        f"{title(session.request)}: {len(stuff.train):,} rows to learn from{held}; "
+        f"{len(schema.used)} of {len(schema.columns)} columns used to predict "
+        f"{schema.target} ({kind})"
+    )
+
+
+def compare(session: Session, stuff: Material) -> tuple[Baseline, ...]:
+    """Fit the baselines; before the search, so that what they cost is known and not guessed."""
+    if stuff.aside is None:
+        return ()
+    session.display.stage("baselines")
+    task = Task(stuff.schema, stuff.train, stuff.target, stuff.aside.frame, session.request.seed)
+    return baselines(task, TREES_SHARE * session.clock.left)
+
+
+def pursue(session: Session, search: Search, stuff: Material, mark: str) -> Stopped:
+    """Search until it is finished, the time is up or someone asks to stop."""
+    after, last, phase = Reserve(stuff), time.monotonic(), ""
+    metric = metric_of(session.request, stuff.schema)
+    session.stop.gentle = True
+    eta = Eta()
+    while not search.finished:
+        if session.stop.asked:
+            session.display.say("Stopping; the best so far is being saved. Ctrl-C again aborts.")
+            return "interrupted"
+        if session.clock.left < after.seconds:
+            return "time"
+        progress = search.advance()
+        left = min(eta(progress.done), session.clock.left - after.seconds)
+        session.display.update(progress, best(progress, metric), left)
+        age = time.monotonic() - last
+        if age > (CHECKPOINT_APART if progress.phase != phase else CHECKPOINT_EVERY):
+            keep(session, search, mark)
+            last = time.monotonic()
+        phase = progress.phase
+    return ""
+
+
+def keep(session: Session, search: Search, mark: str) -> None:
+    """Write a checkpoint; a full disk costs the checkpoint, not the search."""
+    try:
+        checkpoint.write(
+            session.request.folder, Checkpoint(session.request, mark, session.spent, *search.state())
+        )
+    except FolderError as error:
+        session.display.say(f"dropkit: no checkpoint, the search goes on: {error}")
+
+
+def conclude(
+    session: Session,
+    search: Search,
+    stuff: Material,
+    rivals: tuple[Baseline, ...],
+    stopped: Stopped,
+    mark: str,
+) -> Fit:
+    """Predict the holdout, render the report and save everything."""
+    session.display.stage("report")
+    tensors, description = search.model().state()
+    model = Model.restore(tensors, description)  # what predicts here is what was saved, bit for bit
+    fit = record(session, search, stuff, rivals, stopped, holdout(model, stuff.aside))
+    out, schema = session.request.folder, stuff.schema
+    folder.save(
+        out,
+        tensors,
+        description,
+        fit,
+        ids=stuff.ids,
+        report=render(fit),
+        predictions=spelled(schema, stuff.aside, fit.holdout),
+    )
+    if stopped:  # saved, and still to be continued
+        keep(session, search, mark)
+    return fit
+
+
+def holdout(model: Model, aside: Aside | None) -> Holdout | None:
+    """The rows set aside with what the model says about them."""
+    if aside is None:
+        return None
+    predicted = model.predict(aside.frame)
+    rows = predicted.reshape(len(aside.frame), -1).tolist()
+    return Holdout(
+        aside.source,
+        names(aside.ids),
+        tuple(float(value) for value in aside.truth.tolist()),
+        tuple(map(tuple, rows)),
+    )
+
+
+def spelled(schema: Schema, aside: Aside | None, held: Holdout | None) -> str | None:
+    """The holdout's predictions as the CSV text that `dropkit predict` would write, and the truth."""
+    if aside is None or held is None:
+        return None
+    return write_csv(sheet(schema, aside.ids, held.prediction, held.truth))
+
+
+def record(
+    session: Session,
+    search: Search,
+    stuff: Material,
+    rivals: tuple[Baseline, ...],
+    stopped: Stopped,
+    held: Holdout | None,
+) -> Fit:
+    """Everything that a report tells."""
+    import torch
+
+    request = session.request
+    return Fit(
+        table=title(request),
+        schema=stuff.schema,
+        outcome=search.outcome(),
+        holdout=held,
+        baselines=rivals,
+        cells=cells(stuff.aside.frame, stuff.schema) if stuff.aside else (),
+        stopped=stopped,
+        seconds=session.spent,
+        seed=request.seed,
+        command=request.command,
+        versions=all_versions(),
+        device=devices.name(devices.device(request.device)),
+        threads=torch.get_num_threads(),
+    )
+
+
+class Reserve:
+    """Seconds to keep for what follows the search: the ensemble, the holdout, the report, the folder.
+
+    Measured on one core; where other programs take their share of it, it takes longer by as much
+    as the search does.
+    """
+
+    def __init__(self, stuff: Material) -> None:
+        rows = len(stuff.aside.frame) if stuff.aside else 0
+        self._work = 1.4 + 1.5e-4 * rows
+        self._began = time.monotonic(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """How long it would take now."""
+        wall, computing = time.monotonic() - self._began[0], time.process_time() - self._began[1]
+        crowded = wall / computing if computing > 0.5 else 1.0
+        return 0.5 + self._work * min(4.0, max(1.0, crowded))
+
+
+def title(request: Request) -> str:
+    """What to call the table."""
+    return "standard input" if request.table == STANDARD_INPUT else Path(request.table).name
+
+
+def best(progress: Progress, metric: str) -> str:
+    """The best score so far, in words."""
+    if progress.best is None:
+        return ""
+    form = METRICS[metric]
+    return f"best {form.title} {short(form.from_loss(progress.best), 4)}"
+
+
+def metric_of(request: Request, schema: Schema) -> str:
+    """The metric that validation chooses by."""
+    if request.metric != "auto":
+        return request.metric
+    return "log_loss" if schema.task == "classification" else "rmse"
+
+
+class Eta:
+    """Foretells the seconds to go from the share of work that is done."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, float] | None = None
+
+    def __call__(self, done: float) -> float:
+        """Seconds to go at the pace so far; infinity until there is a pace."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, done)
+        elapsed, gained = now - self._began[0], done - self._began[1]
+        return elapsed / gained * (1 - done) if gained > 0 and elapsed > 1 else float("inf")

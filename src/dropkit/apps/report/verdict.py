@@ -1,0 +1,242 @@
+"""The judgement in plain sentences, as the command prints them and the report opens with them."""
+
+from __future__ import annotations
+
+from dropkit.apps.report.judgement import (
+    OVERFITS,
+    OVERFITS_A_LITTLE,
+    UNDERFITS,
+    Judgement,
+    Reading,
+    Rival,
+    effect_of,
+    judge,
+    reading,
+    winner,
+)
+from dropkit.apps.report.metrics import METRICS
+from dropkit.apps.report.numerals import (
+    clip,
+    decimals,
+    difference_range,
+    difference_text,
+    duration,
+    fixed,
+    percent,
+    range_text,
+    short,
+    value_text,
+)
+from dropkit.records import Effect, Fit, Trial
+
+NAMES = {
+    "hidden_dropout": "hidden dropout",
+    "input_dropout": "input dropout",
+    "l1": "L1",
+    "mixup": "mixup",
+}
+"""Regularizers whose name is more than their field with spaces."""
+
+
+def name_of(regularizer: str) -> str:
+    """A regularizer's name in prose."""
+    return NAMES.get(regularizer, regularizer.replace("_", " "))
+
+
+def verdict(fit: Fit) -> list[str]:
+    """The verdict on a fit in two to five plain sentences.
+
+    The held-out score with its interval, the comparison with the baselines, what dropout bought,
+    and, where there is one, why it stopped early or one next step.
+    """
+    judged = judge(fit)
+    sentences = [_score(fit, judged), _against(judged), dropout_sentence(fit)]
+    sentences += [_stopped(fit) or _next_step(fit, judged)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _score(fit: Fit, judged: Judgement) -> str:
+    score = judged.headline
+    better = "lower" if score.metric.lower_is_better else "higher"
+    number = (
+        f"{score.metric.title} is {value_text(score.metric, score.interval)} "
+        f"(95 % interval {range_text(score.metric, score.interval)}; {better} is better)"
+    )
+    if fit.holdout is None or not judged.held_out:
+        return (
+            f"No rows were set aside, so only validation can speak: {number}, "
+            "a little optimistic because the same rows chose the model."
+        )
+    rows = f"{judged.rows:,} rows" if judged.rows != 1 else "1 row"
+    source = clip(fit.holdout.source, 80)
+    return f"On {rows} that no choice has seen ({source}), {number}."
+
+
+def _against(judged: Judgement) -> str:
+    parts = [_beside(judged, rival) for rival in judged.rivals if rival.difference]
+    return f"Against {'; against '.join(parts)}." if parts else ""
+
+
+def _beside(judged: Judgement, rival: Rival) -> str:
+    metric, difference, name = judged.headline.metric, rival.difference, clip(rival.baseline.name)
+    if difference is None:
+        return f"{name} there is no comparison"
+    size = difference_text(metric, difference)
+    if rival.word == "no clear difference":
+        return (
+            f"{name} there is no clear difference "
+            f"({difference_range(metric, difference)}, above 0 if better)"
+        )
+    sign = 1.0 if rival.word == "better" else -1.0
+    return f"{name} it is {rival.word} by {size} ({difference_range(metric, difference, sign)})"
+
+
+def dropout_sentence(fit: Fit) -> str:
+    """What dropout bought, or that validation chose none, or that it was not measured."""
+    best = winner(fit)
+    if best is None:
+        return "It was stopped before any network could be compared with another."
+    if len(fit.outcome.trials) < 2:
+        return "Only one trial was trained, so that no dropout rate was compared with another."
+    cocktail = best.cocktail
+    for regularizer in ("hidden_dropout", "input_dropout"):
+        effect = effect_of(fit, regularizer)
+        if effect is not None and getattr(cocktail, regularizer) > 0:
+            return effect_sentence(fit, effect)
+    if cocktail.hidden_dropout > 0 or cocktail.input_dropout > 0:
+        rate = max(cocktail.hidden_dropout, cocktail.input_dropout)
+        return (
+            f"Validation chose a dropout rate of {short(rate, 2)}; what it bought was not measured."
+        )
+    return _no_dropout(fit)
+
+
+def effect_sentence(fit: Fit, effect: Effect) -> str:
+    """What one regularizer bought, in one sentence with its interval."""
+    loss = METRICS[fit.outcome.metric].loss_title
+    subject = f"{name_of(effect.regularizer)} of {short(effect.setting, 2)}"
+    subject = subject[0].upper() + subject[1:]
+    same = "against the same network without it"
+    if effect.low <= 0 <= effect.high:
+        return (
+            f"{subject} made no clear difference to the validation {loss} {same} "
+            f"(it saved {effect_range(effect)})."
+        )
+    verb, sign = ("lowered", 1.0) if effect.low > 0 else ("raised", -1.0)
+    size = fixed(sign * effect.gain, effect_places(effect))
+    return (
+        f"{subject} {verb} the validation {loss} by {size} ({effect_range(effect, sign)}) {same}."
+    )
+
+
+def effect_places(effect: Effect) -> int:
+    """Decimals that an effect's interval allows."""
+    spread = (effect.high - effect.low) / 2
+    return decimals(spread if spread > 0 else abs(effect.gain))
+
+
+def effect_range(effect: Effect, sign: float = 1.0, places: int | None = None) -> str:
+    """An effect's interval, seen from the side of `sign`."""
+    places = effect_places(effect) if places is None else places
+    low, high = sorted((sign * effect.low, sign * effect.high))
+    return f"{fixed(low, places)} to {fixed(high, places)}"
+
+
+def _no_dropout(fit: Fit) -> str:
+    grid = [trial for trial in fit.outcome.trials if trial.origin == "grid"]
+    without = [trial.loss for trial in grid if trial.cocktail.hidden_dropout == 0]
+    dropped = [trial for trial in grid if trial.cocktail.hidden_dropout > 0]
+    if not without or not dropped:
+        return "Validation chose no dropout."
+    best = min(dropped, key=_loss)
+    loss = METRICS[fit.outcome.metric].loss_title
+    rate, places = short(best.cocktail.hidden_dropout, 2), decimals(best.error)
+    tie = abs(best.loss - min(without)) <= best.error
+    return (
+        f"Validation chose no dropout: the best rate above 0, {rate}, had a validation {loss} of "
+        f"{fixed(best.loss, places)} (standard error {fixed(best.error, places)}), "
+        f"and rate 0 had {fixed(min(without), places)}"
+        f"{': a tie within noise, which goes to the simpler network' if tie else ''}."
+    )
+
+
+def _loss(trial: Trial) -> float:
+    return trial.loss
+
+
+def _stopped(fit: Fit) -> str:
+    if not fit.stopped:
+        return ""
+    share = min(1.0, fit.outcome.work / fit.outcome.budget) if fit.outcome.budget > 0 else 1.0
+    reason = "the time cap" if fit.stopped == "time" else "hand"
+    return (
+        f"It was stopped by {reason} after {duration(fit.seconds)}, with {percent(share)} of its "
+        "budget spent; continue it with --resume, or allow more time."
+    )
+
+
+def _next_step(fit: Fit, judged: Judgement) -> str:
+    """The one thing to do next, the most pressing first; empty if nothing presses."""
+    failed = [check for check in fit.outcome.checks if check.passed is False]
+    words = [rival.word for rival in judged.rivals]
+    found = reading(fit)
+    if failed:
+        return f"Next: look into the check that failed ({clip(failed[0].claim, 100)})."
+    if not judged.held_out:
+        return "Next: set rows aside with --test-size 0.2 to get a score that can be trusted."
+    if words and words[0] != "better":
+        return (
+            f"Next: find more rows, or columns that say more about the target; {judged.rows:,} "
+            f"held-out rows cannot tell it from {clip(judged.rivals[0].baseline.name)}."
+            if words[0] == "no clear difference"
+            else "Next: look for columns that say more about the target; from these it learned "
+            f"nothing that beats {clip(judged.rivals[0].baseline.name)}."
+        )
+    if "worse" in words:
+        rival = judged.rivals[words.index("worse")].baseline.name
+        return f"Next: try --budget thorough, and until then prefer {clip(rival)} on this table."
+    if found and found.word == "underfits":
+        return "Next: it underfits; allow more work with --budget thorough."
+    if found and found.word == "overfits":
+        return "Next: it still overfits; more rows would help most, then --budget thorough."
+    return ""
+
+
+def reading_sentence(fit: Fit, found: Reading) -> str:
+    """What the curves say, with the rule that says so."""
+    return _gap_sentence(fit, found) + _late_sentence(found)
+
+
+def _late_sentence(found: Reading) -> str:
+    if found.late <= found.validation + OVERFITS_A_LITTLE * found.blank:
+        return ""
+    late = fixed(found.late, decimals(found.validation / 10))
+    return (
+        f" Trained on beyond that point, validation rose to {late}: early stopping did a part of "
+        "the regularizing."
+    )
+
+
+def _gap_sentence(fit: Fit, found: Reading) -> str:
+    gap = percent(found.gap, 1)
+    knows = "the mean" if fit.schema.task == "regression" else "the class shares"
+    if fit.schema.classes and fit.holdout is None:
+        knows = "equal shares of the classes"
+    places = decimals(found.validation / 10)
+    numbers = (
+        f"Where the weights were restored, the training loss is {fixed(found.train, places)} "
+        f"and the validation loss {fixed(found.validation, places)}"
+    )
+    scale = f"of {short(found.blank)}, the loss of always predicting {knows}"
+    if found.word == "underfits":
+        return (
+            f"{numbers}: it underfits. Even on the training rows it stays above "
+            f"{percent(UNDERFITS)} {scale}. Lower rates, a longer run or better columns may help."
+        )
+    rule = f"{numbers}; the gap is {gap} {scale}"
+    if found.word == "healthy":
+        return f"{rule}. Below {percent(OVERFITS_A_LITTLE)} counts as healthy."
+    advice = "More rows may help, or stronger regularization than was tried."
+    if found.word == "overfits":
+        return f"{rule}. Above {percent(OVERFITS)} counts as overfitting. {advice}"
+    return f"{rule}. Above {percent(OVERFITS_A_LITTLE)} counts as overfitting a little. {advice}"

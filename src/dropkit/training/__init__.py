@@ -1,0 +1,1 @@
+"""From a table to a model: its columns, cocktails, and the population that is trained with them."""

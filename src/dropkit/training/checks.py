@@ -1,0 +1,137 @@
+"""The guide's checklist, each line answered by running what it speaks of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dropkit.kernel import Stream
+from dropkit.records import Check, Cocktail
+from dropkit.training.doses import Doses
+from dropkit.training.network import Inputs, Masks, forward
+from dropkit.training.population import Material
+from dropkit.training.rounds import Result
+
+_ROWS = 64
+_DRAWS = 400
+
+
+def checklist(material: Material, winner: Result) -> tuple[Check, ...]:
+    """Evidence for each line of the guide's checklist that concerns a network on a table."""
+    cocktail = winner.trial.cocktail
+    return (
+        _evaluation(material, winner),
+        _placement(material, winner),
+        _output(material, winner),
+        _scaling(material, cocktail),
+        _decay(cocktail),
+        _curves(winner),
+        _early(winner),
+    )
+
+
+def _inputs(material: Material) -> Inputs:
+    table = material.rows
+    rows = torch.arange(min(_ROWS, len(table)), device=material.truth.device).unsqueeze(0)
+    return Inputs(table.numbers[rows], table.flags[rows], table.codes[rows])
+
+
+def _run(material: Material, winner: Result, masks: Masks | None = None) -> Tensor:
+    weights = {name: value[:1] for name, value in winner.weights.items()}
+    with torch.no_grad():
+        return forward(material.shape, weights, material.bins, _inputs(material), masks)
+
+
+def _masks(material: Material, cocktail: Cocktail, key: int) -> Masks:
+    doses = Doses([cocktail], material.layout, material.truth.device)
+    rows = min(_ROWS, len(material.rows))
+    return doses.masks(material.shape, rows, Stream(key, material.truth.device))
+
+
+def _evaluation(material: Material, winner: Result) -> Check:
+    first, second = _run(material, winner), _run(material, winner)
+    same = bool(torch.equal(first, second))
+    evidence = "two passes over the same rows gave " + ("equal bits" if same else "other values")
+    return Check("Evaluation mode at prediction: nothing drops", same, evidence)
+
+
+def _placement(material: Material, winner: Result) -> Check:
+    """With everything dropped, only what comes after the last dropout is left: the output bias."""
+    hidden = tuple(
+        torch.zeros(1, min(_ROWS, len(material.rows)), width, device=material.truth.device)
+        for width in material.shape.hidden
+    )
+    left = _run(material, winner, Masks(None, None, hidden))
+    bias = winner.weights[f"bias.{len(hidden)}"][:1]
+    after = bool(torch.equal(left, bias.expand_as(left)))
+    evidence = (
+        "dropping all hidden units left exactly the output layer's bias: the mask acts after the "
+        "activation and before the next linear map; the network has no batch norm"
+        if after
+        else "dropping all hidden units left more than the output layer's bias"
+    )
+    return Check("Dropout stands after the activation, before the next layer", after, evidence)
+
+
+def _output(material: Material, winner: Result) -> Check:
+    """Silencing the output weights leaves the bias, whatever the masks: none acts behind it."""
+    cocktail = winner.trial.cocktail
+    last = len(material.shape.hidden)
+    silent = {name: value[:1].clone() for name, value in winner.weights.items()}
+    silent[f"weight.{last}"].zero_()
+    silent[f"bias.{last}"].fill_(1.0)
+    with torch.no_grad():
+        outputs = forward(
+            material.shape, silent, material.bins, _inputs(material), _masks(material, cocktail, 0)
+        )
+    clean = bool((outputs == 1.0).all())
+    evidence = (
+        "in training mode, outputs whose layer was set to the constant 1 all stayed 1"
+        if clean
+        else "in training mode, some outputs of a layer set to the constant 1 were not 1"
+    )
+    return Check("No dropout on the output", clean, evidence)
+
+
+def _scaling(material: Material, cocktail: Cocktail) -> Check:
+    claim = "Inverted scaling: the mean activation in training is that of evaluation"
+    if not cocktail.hidden_dropout:
+        return Check(claim, None, "the winning cocktail has no hidden dropout")
+    rate = torch.tensor(cocktail.hidden_dropout)
+    factor = Stream(0).keep(rate, (_DRAWS, 1000))
+    mean = float(factor.double().mean())
+    odds = cocktail.hidden_dropout / (1.0 - cocktail.hidden_dropout)
+    noise = (odds / factor.numel()) ** 0.5
+    passed = abs(mean - 1.0) < 5 * noise
+    evidence = (
+        f"mean factor of {factor.numel():,} masks at rate {cocktail.hidden_dropout:.3g}: "
+        f"{mean:.4f} (5 standard errors are {5 * noise:.4f})"
+    )
+    return Check(claim, passed, evidence)
+
+
+def _decay(cocktail: Cocktail) -> Check:
+    claim = "Weight decay beside dropout: they address different failures"
+    if not cocktail.hidden_dropout:
+        return Check(claim, None, "the winning cocktail has no hidden dropout")
+    amount = cocktail.weight_decay
+    return Check(claim, amount > 0, f"weight decay {amount:.3g} at dropout rate "
+                 f"{cocktail.hidden_dropout:.3g}; biases are never decayed")
+
+
+def _curves(winner: Result) -> Check:
+    points = sum(len(curve.epochs) for curve in winner.trial.curves)
+    evidence = (
+        f"{points} points over {len(winner.trial.curves)} networks, each with three losses: as "
+        "trained, training rows in evaluation mode, validation"
+    )
+    return Check("Training and validation loss are plotted", points > 0, evidence)
+
+
+def _early(winner: Result) -> Check:
+    """The restored weights are those of the lowest validation loss that was seen."""
+    curves = winner.trial.curves
+    restored = all(curve.validation[curve.best] == min(curve.validation) for curve in curves)
+    epochs = [curve.epochs[curve.best] for curve in curves]
+    evidence = f"restored from epoch {min(epochs):.0f} to {max(epochs):.0f}"
+    return Check("Early stopping restores the best weights", restored, evidence)

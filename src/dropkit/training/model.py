@@ -1,0 +1,155 @@
+"""The fitted predictor: an encoder, the networks that validation chose, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dropkit.records import Column, Schema
+from dropkit.training.encoding import Encoder
+from dropkit.training.ensemble import temper
+from dropkit.training.network import Bins, Inputs, Parameters, Shape, forward, sizes
+from dropkit.training.outputs import Readout
+
+_ROWS = 1024
+"""Rows predicted at a time."""
+
+
+class Model:
+    """An ensemble of networks of one shape that predicts in evaluation mode, and in no other.
+
+    Predictions are computed in float64 on the CPU, so that a row's prediction depends neither
+    on the rows beside it nor on the device of training. Masks have no way in: there is no mode
+    to forget.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        encoder: Encoder,
+        readout: Readout,
+        shape: Shape,
+        networks: Parameters,
+        shares: Sequence[float],
+        temperature: float,
+    ) -> None:
+        self.schema = schema
+        self._encoder, self._readout, self._shape = encoder, readout, shape
+        self._networks = {name: value.cpu() for name, value in networks.items()}
+        self._shares = tuple(shares)
+        self._temperature = temperature
+
+    @classmethod
+    def of(
+        cls,
+        schema: Schema,
+        encoder: Encoder,
+        readout: Readout,
+        shape: Shape,
+        trials: Sequence[tuple[Parameters, float]],
+        temperature: float,
+    ) -> Model:
+        """An ensemble of trials; a trial's weight is shared among its folds' networks."""
+        networks = {
+            name: torch.cat([weights[name] for weights, _ in trials]) for name in sizes(shape)
+        }
+        counts = [len(next(iter(weights.values()))) for weights, _ in trials]
+        shares = [
+            weight / count
+            for (_, weight), count in zip(trials, counts, strict=True)
+            for _ in range(count)
+        ]
+        return cls(schema, encoder, readout, shape, networks, shares, temperature)
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """Class probabilities (rows, classes), or values (rows,), in float64.
+
+        Columns are found by name; a target or further columns may be present. A level that
+        training has not seen counts as unknown, with a DropkitWarning.
+
+        Raises ColumnError for a column that is absent or of another type.
+        """
+        rows = self._encoder.transform(frame)
+        bins = self._encoder.bins()
+        networks = {name: value.double() for name, value in self._networks.items()}
+        shares = torch.tensor(self._shares, dtype=torch.float64)
+        parts = []
+        for start in range(0, len(rows), _ROWS):
+            end = start + _ROWS
+            parts.append(
+                self._predict(
+                    Inputs(
+                        rows.numbers[start:end].double().expand(len(shares), -1, -1),
+                        rows.flags[start:end].double().expand(len(shares), -1, -1),
+                        rows.codes[start:end].expand(len(shares), -1, -1),
+                    ),
+                    networks,
+                    bins,
+                    shares,
+                )
+            )
+        if not parts:
+            empty = (0, self._readout.classes) if self._readout.classes else (0,)
+            return np.zeros(empty)
+        result: np.ndarray = torch.cat(parts).numpy()
+        return result
+
+    @torch.no_grad()
+    def _predict(
+        self, inputs: Inputs, networks: Parameters, bins: Bins, shares: Tensor
+    ) -> Tensor:
+        outputs = forward(self._shape, networks, bins, inputs)
+        members = self._readout.read(outputs)
+        mixed = torch.tensordot(shares, members, dims=1)
+        return temper(mixed, self._temperature) if self._readout.classes else mixed
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain JSON values from which `restore` makes the same model."""
+        description = {
+            "schema": asdict(self.schema),
+            "encoder": self._encoder.state(),
+            "readout": self._readout.state(),
+            "shape": asdict(self._shape),
+            "shares": list(self._shares),
+            "temperature": self._temperature,
+        }
+        return {name: value.contiguous() for name, value in self._networks.items()}, description
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> Model:
+        """The model that `state` describes; KeyError, TypeError or ValueError for nonsense."""
+        schema = _schema(description["schema"])
+        shape = Shape(**_tuples(description["shape"]))
+        shares = [float(share) for share in description["shares"]]
+        for name, size in sizes(shape).items():
+            if tuple(tensors[name].shape) != (len(shares), *size):
+                raise ValueError(
+                    f"tensor {name!r} is {tuple(tensors[name].shape)}, "
+                    f"expected {(len(shares), *size)}"
+                )
+        return cls(
+            schema,
+            Encoder.restore(schema, description["encoder"]),
+            Readout.restore(description["readout"]),
+            shape,
+            {name: tensors[name] for name in sizes(shape)},
+            shares,
+            float(description["temperature"]),
+        )
+
+
+def _schema(values: Mapping[str, Any]) -> Schema:
+    columns = tuple(Column(**_tuples(column)) for column in values["columns"])
+    return Schema(**{**_tuples(values), "columns": columns})
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }

@@ -1,0 +1,292 @@
+"""The search: rounds of cocktails over folds, the choice of a winner, and its ablation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dropkit.errors import ModelFolderError
+from dropkit.kernel import derive
+from dropkit.records import Cocktail, Effect, Outcome, Progress, Schema, Trial
+from dropkit.training import cocktails, metrics
+from dropkit.training.checks import checklist
+from dropkit.training.encoding import Encoder
+from dropkit.training.ensemble import blend, select, temper, temperature
+from dropkit.training.folds import split
+from dropkit.training.keeping import pack, unpack
+from dropkit.training.model import Model
+from dropkit.training.network import Shape
+from dropkit.training.outputs import Readout
+from dropkit.training.plan import plan
+from dropkit.training.population import Material
+from dropkit.training.rounds import Origin, Result, Round
+
+
+_SLICE = 0.1
+"""Seconds of training per call of `advance`; the length of a slice does not touch the result."""
+_PARENTS = 3
+_TIE = 1.0
+"""Standard errors of the difference to the best within which the simpler cocktail wins."""
+
+
+_PHASES = {
+    "grid": "the guide's grid",
+    "sampled": "the guide's grid and samples",
+    "refined": "refining the best",
+    "ablation": "what each regularizer bought",
+}
+
+
+class Search:
+    """Turns a table into an ensemble of networks, a slice at a time.
+
+    Call `advance` until `finished`, or stop at any time: `model` and `outcome` tell what
+    validation has chosen so far. The result is a function of the table, the budget and the seed.
+
+    Raises SettingError for a metric or budget that does not fit.
+
+    >>> import numpy as np, pandas as pd
+    >>> from dropkit.training.columns import encode_target, infer_schema
+    >>> table = pd.DataFrame({"x": np.linspace(-1, 1, 60) ** 3, "y": np.linspace(0, 1, 60)})
+    >>> schema = infer_schema(table, "y")
+    >>> search = Search(table, encode_target(table["y"], schema), schema, budget=300)
+    >>> while not search.finished:
+    ...     progress = search.advance()
+    >>> len(search.model().predict(table))
+    60
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        target: np.ndarray,
+        schema: Schema,
+        *,
+        metric: str = "auto",
+        budget: str | float = "auto",
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self._schema, self._seed = schema, seed
+        self._metric = metrics.choose(metric, schema)
+        self._encoder = Encoder.fit(frame, schema)
+        self._readout = Readout.fit(target, len(schema.classes))
+        truth = self._readout.judged(target)
+        self._folds = split(truth, derive(seed, 0))
+        self._plan = plan(len(frame), len(self._folds), budget)
+        self._truth = truth[torch.cat(self._folds)]
+        self._judge = metrics.Judge(self._metric, self._truth, derive(seed, 1))
+        self._material = self._prepare(frame, target, device)
+        self._results: list[Result] = []
+        self._work = 0.0
+        self._rounds = 0
+        self._round: Round | None = None
+        self._open(*self._first())
+
+    def _prepare(self, frame: pd.DataFrame, target: np.ndarray, device: str) -> Material:
+        layout, bins = self._encoder.layout, self._encoder.bins().to(torch.float32)
+        shape = Shape(
+            numbers=len(layout.numbers),
+            pieces=len(bins.offset),
+            flags=len(layout.flags),
+            levels=layout.levels,
+            hidden=self._plan.hidden,
+            outputs=self._readout.outputs,
+        )
+        return Material(
+            rows=self._encoder.transform(frame).to(device),
+            truth=self._readout.learned(target).to(device),
+            layout=layout,
+            bins=bins.to(device),
+            shape=shape,
+            prior=self._readout.prior(target).to(device),
+        )
+
+    # ---- rounds
+
+    def _open(self, recipes: Sequence[Cocktail], origins: Sequence[Origin]) -> None:
+        self._round = Round(
+            self._material,
+            self._readout,
+            self._folds,
+            self._judge,
+            recipes,
+            origins,
+            self._plan.pace,
+            derive(self._seed, 2, self._rounds),
+            paired="ablation" in origins,
+        )
+
+    def _first(self) -> tuple[list[Cocktail], list[Origin]]:
+        task, count = self._schema.task, self._plan.first
+        grid = cocktails.grid(task)
+        middle = sorted(grid, key=lambda recipe: abs(recipe.hidden_dropout - 0.2))[:count]
+        grid = [recipe for recipe in grid if recipe in middle]
+        keys = [derive(self._seed, 3, index) for index in range(count - len(grid))]
+        recipes = grid + [cocktails.sample(task, key) for key in keys]
+        return recipes, ["grid"] * len(grid) + ["sampled"] * len(keys)
+
+    def _refined(self) -> tuple[list[Cocktail], list[Origin]]:
+        task = self._schema.task
+        ranked = sorted(self._results, key=lambda result: result.trial.loss)[:_PARENTS]
+        recipes = [
+            cocktails.refine(
+                ranked[index % len(ranked)].trial.cocktail, task, derive(self._seed, 4, self._rounds, index)
+            )
+            for index in range(self._plan.refined)
+        ]
+        return recipes, ["refined"] * len(recipes)
+
+    def _ablated(self) -> tuple[list[Cocktail], list[Origin]]:
+        best = self._results[winner(self._results)].trial.cocktail
+        variants = [cocktails.without(best, name) for name in best.active]
+        recipes = [best, *variants][: self._plan.ablated]
+        return recipes, ["ablation"] * len(recipes)
+
+    def _next(self) -> None:
+        """Close the round and open the one that follows, if the budget has room for one."""
+        if self._round is None:
+            return
+        self._results += self._round.results()
+        self._work += self._round.work
+        closed, self._round = self._round, None
+        self._rounds += 1
+        if "ablation" in closed.origins:
+            return
+        recipes, origins = self._refined() if self._plan.refines(self._work) else self._ablated()
+        if len(recipes) > 1:
+            self._open(recipes, origins)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        return self._round is None
+
+    def advance(self) -> Progress:
+        """Train for about a tenth of a second and tell where the search stands."""
+        end = time.perf_counter() + _SLICE
+        while self._round is not None and time.perf_counter() < end:
+            self._round.advance()
+            if self._round.finished:
+                self._next()
+        return self.progress
+
+    @property
+    def progress(self) -> Progress:
+        """Where the search stands."""
+        if self._round is None:
+            return Progress("done", 1.0, self._best(), 0, 0)
+        origin = self._round.origins[-1]
+        population = self._round.population
+        rest = 1.0 if origin == "ablation" else 1.0 - self._plan.ablated / self._plan.trials
+        spent = (self._work + self._round.work) / self._plan.budget
+        return Progress(
+            phase=_PHASES[origin],
+            done=min(rest, spent),
+            best=self._best(),
+            alive=len(population.alive),
+            members=len(population.members),
+        )
+
+    def _best(self) -> float | None:
+        losses = [result.trial.loss for result in self._results]
+        if self._round is not None and self._metric in ("log_loss", "rmse"):
+            running = self._round.best()
+            losses += [] if running is None else [running]
+        return min(losses, default=None)
+
+    # ---- what came of it
+
+    def _so_far(self) -> list[Result]:
+        return self._results + ([] if self._round is None else self._round.results())
+
+    def _chosen(self, results: Sequence[Result]) -> tuple[list[tuple[int, float]], Tensor, float]:
+        """Ensemble weights, what that ensemble predicts out of fold, and its temperature."""
+        predictions = [result.prediction for result in results]
+        weights = select(self._judge, predictions)
+        mixed = blend(predictions, weights)
+        if not self._schema.classes:
+            return weights, mixed, 1.0
+        warmth = temperature(mixed, self._truth)
+        return weights, temper(mixed, warmth), warmth
+
+    def model(self) -> Model:
+        """The ensemble that validation chose so far."""
+        results = self._so_far()
+        weights, _, warmth = self._chosen(results)
+        networks = [(results[index].weights, weight) for index, weight in weights]
+        shape = self._material.shape
+        return Model.of(self._schema, self._encoder, self._readout, shape, networks, warmth)
+
+    def outcome(self) -> Outcome:
+        """What was tried, what won and what each regularizer bought, for a report."""
+        results = self._so_far()
+        weights, mixed, _ = self._chosen(results)
+        chosen = winner(results)
+        trials = tuple(result.trial for result in results)
+        return Outcome(
+            metric=self._metric,
+            trials=trials,
+            winner=chosen,
+            effects=effects(trials),
+            ensemble=tuple(weights),
+            validation=self._judge.loss(mixed),
+            folds=len(self._folds),
+            validation_rows=len(self._truth),
+            work=self._work + (0.0 if self._round is None else self._round.work),
+            budget=self._plan.budget,
+            parameters=self._material.shape.parameters,
+            network=str(self._material.shape),
+            checks=checklist(self._material, results[chosen]),
+        )
+
+    # ---- state
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A checkpoint from which `restore` goes on in the same bits."""
+        return pack(self._results, self._round, self._rounds, self._work)
+
+    def restore(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of a search with the same arguments on the same table."""
+        try:
+            saved = unpack(tensors, description)
+            self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
+            self._round = None
+            if saved.recipes:
+                self._open(saved.recipes, saved.origins)
+                self._round.restore(saved.tensors, saved.values)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
+
+
+def winner(results: Sequence[Result]) -> int:
+    """The best trial, or the simplest of those that the validation rows cannot tell from it."""
+    candidates = [i for i, result in enumerate(results) if result.trial.origin != "ablation"]
+    best = results[min(candidates, key=lambda index: results[index].trial.loss)]
+    tied = [index for index in candidates if _is_tied(results[index], best)]
+    return tied[cocktails.simplest([results[index].trial.cocktail for index in tied])]
+
+
+def _is_tied(result: Result, best: Result) -> bool:
+    noise = metrics.standard_error(result.replicates - best.replicates)
+    return result.trial.loss - best.trial.loss <= _TIE * noise
+
+
+def effects(trials: Sequence[Trial]) -> tuple[Effect, ...]:
+    """What each regularizer bought, from an ablation: paired differences over folds."""
+    ablation = [trial for trial in trials if trial.origin == "ablation"]
+    found = []
+    for variant in ablation[1:]:
+        full = ablation[0]
+        name = next(n for n in full.cocktail.active if getattr(variant.cocktail, n) == 0)
+        gains = [off - on for off, on in zip(variant.losses, full.losses, strict=True)]
+        low, high = metrics.t_interval(gains)
+        gain = sum(gains) / len(gains)
+        found.append(Effect(name, getattr(full.cocktail, name), gain, low, high))
+    return tuple(found)

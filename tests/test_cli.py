@@ -1,0 +1,521 @@
+"""The command, from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command import dropkit, fit, read, rows, write
+
+from dropkit.apps import fitting
+from dropkit.apps.clock import seconds
+from dropkit.apps.predictions import escape
+from dropkit.apps.progress import Live, Plain
+from dropkit.apps.request import Request, stem
+from dropkit.errors import SettingError
+from dropkit.records import Progress
+from dropkit.training.search import Search
+
+FILES = {
+    "history.json",
+    "model.json",
+    "model.safetensors",
+    "report.html",
+    "test_predictions.csv",
+}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# What a fit leaves
+
+
+def test_a_fit_leaves_a_model_folder_and_its_verdict(tmp_path: Path, people: Path) -> None:
+    ran = fit(people, "colour", "--out", tmp_path / "model")
+    assert ran.code == 0, ran.err
+    assert files(tmp_path / "model") == FILES
+    assert ran.out == ""
+    assert "64 rows to learn from, 16 held out" in ran.err
+    assert "On 16 rows that no choice has seen" in ran.err
+    assert ran.err.rstrip().endswith(f"Report: {tmp_path / 'model' / 'report.html'}")
+
+
+def test_the_folder_is_named_after_the_table(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fit("people.csv", "price", "--quiet").err == ""
+    assert files(tmp_path) == {"people.csv", "people.dropkit"}
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path, people: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert fit(people, "price", "--out", tmp_path / name, "--seed", seed).code == 0
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+    held = [(tmp_path / name / "test_predictions.csv").read_bytes() for name in "ab"]
+    assert held[0] == held[1]
+
+
+def test_no_holdout(tmp_path: Path, people: Path) -> None:
+    ran = fit(people, "colour", "--out", tmp_path / "model", "--test-size", 0)
+    assert ran.code == 0, ran.err
+    assert files(tmp_path / "model") == FILES - {"test_predictions.csv"}
+
+
+def test_a_holdout_in_a_file_of_its_own(tmp_path: Path, people: Path) -> None:
+    test = write(tmp_path / "later.csv", rows(110)[80:])
+    ran = fit(people, "colour", "--out", tmp_path / "model", "--test", test)
+    assert ran.code == 0, ran.err
+    assert "80 rows to learn from, 30 held out" in ran.err
+    predictions = read((tmp_path / "model" / "test_predictions.csv").read_text())
+    assert [row["key"] for row in predictions] == [f"k{number:04d}" for number in range(80, 110)]
+
+
+def test_rows_without_a_target_are_left_out_if_asked(tmp_path: Path) -> None:
+    table = rows()
+    for number in (3, 40):
+        table[number]["colour"] = ""
+    ran = fit(write(tmp_path / "t.csv", table), "colour", "--out", tmp_path / "m", "--drop-unlabelled")
+    assert ran.code == 0, ran.err
+    made = json.loads((tmp_path / "m" / "model.json").read_text())["made"]
+    assert made["rows"] == 78
+
+
+def test_a_table_from_standard_input(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def feed() -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(people.read_bytes())))
+
+    feed()
+    ran = fit("-", "colour", "--out", tmp_path / "model")
+    assert ran.code == 0, ran.err
+    feed()
+    predicted = dropkit("predict", tmp_path / "model", "-")
+    assert len(read(predicted.out)) == 80
+
+
+def test_a_larger_classification_keeps_the_shares_of_its_classes() -> None:
+    import numpy as np
+
+    from dropkit.apps.material import split
+
+    target = np.repeat([0, 1, 2], [700, 297, 3])
+    kept, away = split(target, 3, 0.2, seed=5)
+    assert sorted([*kept, *away]) == list(range(1000))
+    assert np.bincount(target[away]).tolist() in ([140, 59, 1], [140, 60, 0])
+    assert (split(target, 3, 0.2, seed=5)[1] == away).all()
+    assert (split(target, 3, 0.2, seed=6)[1] != away).any()
+
+
+# Predictions
+
+
+def in_a_new_process(*arguments: object) -> str:
+    code = "from dropkit.apps.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("target", ["colour", "price"])
+def test_a_new_process_predicts_what_the_report_says(
+    target: str, tmp_path: Path, people: Path
+) -> None:
+    assert fit(people, target, "--out", tmp_path / "model").code == 0
+    held = read((tmp_path / "model" / "test_predictions.csv").read_text())
+    predicted = read(in_a_new_process("predict", tmp_path / "model", people))
+    assert len(predicted) == 80
+    by_key = {row["key"]: row for row in predicted}
+    for row in held:
+        del row["truth"]
+        assert by_key[row["key"]] == row
+
+
+def test_rows_keep_their_order_and_their_ids(fitted: Path) -> None:
+    table = fitted.parent / "people.csv"
+    predicted = read(dropkit("predict", fitted, table).out)
+    assert [row["key"] for row in predicted] == [f"k{number:04d}" for number in range(80)]
+    assert list(predicted[0]) == ["key", "prediction", "probability_blue", "probability_red"]
+    for row in predicted:
+        shares = {name: float(row[f"probability_{name}"]) for name in ("blue", "red")}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert row["prediction"] == max(shares, key=shares.__getitem__)
+
+
+def test_rows_without_an_id_are_numbered(fitted: Path, tmp_path: Path) -> None:
+    table = [{"size": row["size"], "city": row["city"], "price": row["price"]} for row in rows(4)]
+    predicted = read(dropkit("predict", fitted, write(tmp_path / "new.csv", table)).out)
+    assert [row["row"] for row in predicted] == ["1", "2", "3", "4"]
+
+
+READERS = {
+    ".csv": pd.read_csv,
+    ".tsv": lambda path: pd.read_csv(path, sep="\t"),
+    ".csv.gz": pd.read_csv,
+    ".tsv.gz": lambda path: pd.read_csv(path, sep="\t"),
+    ".parquet": pd.read_parquet,
+    ".feather": pd.read_feather,
+    ".jsonl": lambda path: pd.read_json(path, lines=True, precise_float=True),
+}
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_every_format_holds_the_same_predictions(ending: str, fitted: Path, tmp_path: Path) -> None:
+    table, out = fitted.parent / "people.csv", tmp_path / f"predictions{ending}"
+    ran = dropkit("predict", fitted, table, "--out", out)
+    assert (ran.code, ran.out) == (0, ""), ran.err
+    found = READERS[ending](out)
+    expected = pd.read_csv(io.StringIO(dropkit("predict", fitted, table).out))
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=1e-15)
+    assert files(tmp_path) == {out.name}
+
+
+def test_predictions_can_be_read_on_while_they_are_written(fitted: Path) -> None:
+    command = [
+        *(sys.executable, "-c", "from dropkit.apps.cli import main; main()"),
+        *("predict", str(fitted), str(fitted.parent / "people.csv")),
+    ]
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    ran = subprocess.run(command, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False)
+    reader.communicate()
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_formulas_are_escaped_and_numbers_are_not() -> None:
+    dangerous = ("=cmd()", "+cmd", "-cmd", "@SUM(A1)", "\t=1", "\r=1", "-2+3")
+    assert [escape(text) for text in dangerous] == [f"'{text}" for text in dangerous]
+    for plain in ("plain", "-5", "+1.5e-3", "a=b", "", "'=x"):
+        assert escape(plain) == plain
+
+
+def test_a_class_and_an_id_named_like_a_formula(tmp_path: Path) -> None:
+    table = [{**row, "=id()": row["key"], "colour": f"={row['colour']}()"} for row in rows()]
+    path = write(tmp_path / "t.csv", table)
+    assert fit(path, "colour", "--out", tmp_path / "m", "--id", "=id()").code == 0
+    header, first, *_ = dropkit("predict", tmp_path / "m", path).out.splitlines()
+    assert header == "'=id(),prediction,probability_=blue(),probability_=red()"
+    assert first.split(",")[1] in ("'=blue()", "'=red()")
+
+
+def test_levels_that_training_has_not_seen_are_said(fitted: Path, tmp_path: Path) -> None:
+    table = [{**row, "city": "Atlantis"} for row in rows(3)]
+    ran = dropkit("predict", fitted, write(tmp_path / "new.csv", table))
+    assert ran.code == 0
+    assert "note" in ran.err
+    assert "Atlantis" in ran.err
+    assert len(read(ran.out)) == 3
+
+
+# Interruptions
+
+
+class Killed(BaseException):
+    """As sudden as a kill, for a process that goes on to look at what is left."""
+
+
+def interfere(monkeypatch: pytest.MonkeyPatch, after: int, act: object) -> None:
+    """Call `act` before the advance number `after` of a search, with a checkpoint after every one."""
+    real, count = Search.advance, [0]
+
+    def advance(search: Search) -> Progress:
+        count[0] += 1
+        if count[0] == after and callable(act):
+            act()
+        return real(search)
+
+    monkeypatch.setattr(Search, "advance", advance)
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(fitting, "CHECKPOINT_APART", 0.0)
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_killed_run_resumes_to_the_same_bits(
+    after: int, tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(people, "colour", "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patch:
+        interfere(patch, after, kill)
+        with pytest.raises(Killed):
+            fit(people, "colour", "--out", tmp_path / "killed")
+    assert files(tmp_path / "killed") == {".search"}
+    ran = dropkit("fit", "--resume", tmp_path / "killed")
+    assert ran.code == 0, ran.err
+    assert files(tmp_path / "killed") == FILES
+    for name in ("model.safetensors", "test_predictions.csv"):
+        whole, resumed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
+        assert whole == resumed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_can_go_on(
+    number: signal.Signals, tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit(people, "price", "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patch:
+        interfere(patch, 3, lambda: os.kill(os.getpid(), number))
+        ran = fit(people, "price", "--out", tmp_path / "model")
+    assert ran.code == 130
+    assert "Continue with: dropkit fit --resume" in ran.err
+    assert files(tmp_path / "model") == {*FILES, ".search"}
+    assert dropkit("predict", tmp_path / "model", people).code == 0
+    assert dropkit("fit", "--resume", tmp_path / "model").code == 0
+    assert files(tmp_path / "model") == FILES
+    whole, resumed = (
+        (tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "model")
+    )
+    assert whole == resumed
+
+
+def test_a_second_interrupt_aborts(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interfere(monkeypatch, 1, twice)
+    ran = fit(people, "price", "--out", tmp_path / "model")
+    assert ran.code == 130
+    assert ran.err.rstrip().endswith("dropkit: interrupted.")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_old_handlers_come_back(tmp_path: Path, people: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert fit(people, "price", "--out", tmp_path / "model").code == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_costs_only_itself(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise fitting.FolderError("no space left on device")
+
+    interfere(monkeypatch, 0, None)
+    monkeypatch.setattr(fitting.checkpoint, "write", full)
+    ran = fit(people, "price", "--out", tmp_path / "model")
+    assert ran.code == 0
+    assert "the search goes on" in ran.err
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a search that was killed."""
+    with monkeypatch.context() as patch:
+        interfere(patch, 3, kill)
+        with pytest.raises(Killed):
+            fit(people, "colour", "--out", tmp_path / "unfinished")
+    return tmp_path / "unfinished"
+
+
+def test_resume_refuses_a_table_that_changed(unfinished: Path, people: Path) -> None:
+    people.write_text(people.read_text().replace("Oslo", "Rome"))
+    ran = dropkit("fit", "--resume", unfinished)
+    assert ran.code == 2
+    assert "its content changed" in ran.err
+
+
+def test_resume_takes_the_table_from_elsewhere(unfinished: Path, people: Path) -> None:
+    moved = people.rename(people.with_name("moved.csv"))
+    assert dropkit("fit", "--resume", unfinished).code == 2
+    assert dropkit("fit", moved, "--target", "colour", "--resume", unfinished).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seed", 1], "--seed cannot be changed"),
+        (["--type", "city=category"], "--type cannot be changed"),
+        (["--target", "price"], "expected --target colour"),
+    ],
+)
+def test_resume_refuses_other_settings(unfinished: Path, options: list[object], words: str) -> None:
+    ran = dropkit("fit", "--resume", unfinished, *options)
+    assert ran.code == 2
+    assert words in ran.err
+
+
+@pytest.mark.parametrize("how", ["cut", "altered", "of another version"])
+def test_resume_refuses_a_damaged_checkpoint(unfinished: Path, how: str) -> None:
+    index = unfinished / ".search" / "search.json"
+    text = index.read_text()
+    if how == "cut":
+        index.write_text(text[: len(text) // 2])
+    elif how == "altered":
+        index.write_text(text.replace('"seed": 0', '"seed": 1'))
+    else:
+        index.write_text(text.replace('"dropkit": "', '"dropkit": "9.'))
+    ran = dropkit("fit", "--resume", unfinished)
+    assert ran.code == 2
+    assert "Start anew without --resume" in ran.err
+
+
+# Time
+
+
+def test_a_cap_is_kept_and_said(tmp_path: Path, people: Path) -> None:
+    began = time.monotonic()
+    ran = dropkit(
+        *("fit", people, "--target", "price", "--out", tmp_path / "model"),
+        *("--budget", 50_000, "--time", "6s"),
+    )
+    assert time.monotonic() - began < 6.6
+    assert ran.code == 0, ran.err
+    assert "stopped by the time cap" in ran.err
+    assert files(tmp_path / "model") == {*FILES, ".search"}
+
+
+def test_a_cap_too_small_for_anything_still_says_where_it_stopped(
+    tmp_path: Path, people: Path
+) -> None:
+    ran = fit(people, "price", "--out", tmp_path / "model", "--time", "0.01s")
+    assert ran.code == 0, ran.err
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["made"]["stopped"] == "time"
+    assert dropkit("predict", tmp_path / "model", people).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("60s", 60), ("2m", 120), ("1h30m", 5400), ("45", 45), ("0.5s", 0.5)]
+)
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-3", "m", "5x", "nan", "1e400", "30m1h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(SettingError, match="60s, 2m or 1h30m"):
+        seconds(text)
+
+
+# The command line itself
+
+
+def test_the_command_in_the_report_asks_for_the_same_again(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def note(session: fitting.Session) -> None:
+        asked.append(session.request)
+        raise SettingError("enough")
+
+    monkeypatch.setattr(fitting, "run", note)
+    request = Request(
+        table="my table.csv",
+        target="the 'target'",
+        out="else where",
+        test_size=0.125,
+        budget="30.5",
+        time=90.5,
+        seed=7,
+        threads=2,
+        types=(("zip", "category"), ("a=b", "number")),
+        drop_unlabelled=True,
+        id="key",
+    )
+    assert dropkit(*shlex.split(request.command)[1:]).code == 2
+    assert asked == [request]
+
+
+def test_names_of_tables() -> None:
+    names = ("data/adult.csv.gz", "a.b.parquet", "-", "notes", "x.jsonl")
+    assert [stem(name) for name in names] == ["adult", "a.b", "stdin", "notes", "x"]
+
+
+def test_a_misspelt_option_gets_a_hint(people: Path) -> None:
+    ran = dropkit("fit", people, "--targt", "colour")
+    assert ran.code == 2
+    assert "--target" in ran.err
+
+
+def test_a_bug_is_not_hidden(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(session: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(fitting, "run", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        fit(people, "colour")
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from dropkit.apps.cli import main; main(['fit', 'x.csv', '--target', 'y'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert 'needs the package pandas; try: pip install "dropkit[tables]"' in ran.stderr
+
+
+def test_help_is_there_at_once() -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        in_a_new_process("--help")
+        return time.perf_counter() - began
+
+    assert min(once() for _ in range(3)) < 0.4
+
+
+# What a person sees
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_one_line_that_moves() -> None:
+    terminal = Terminal()
+    live = Live(terminal)
+    live.stage("reading")
+    live.say("[bold]two[/bold] columns")
+    live.update(Progress("round 1", 0.25, 0.5, 24, 32), "best log-loss 0.5", 75.0)
+    live.close()
+    live.close()
+    shown = terminal.getvalue()
+    assert "[bold]two[/bold] columns" in shown
+    for words in ("round 1", "25 %", "best log-loss 0.5", "24 of 32 alive", "about 1 min 15 s left"):
+        assert words in shown
+
+
+def test_a_log_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("dropkit.apps.progress.time.monotonic", lambda: now[0])
+    log = io.StringIO()
+    plain = Plain(log)
+    for tick in range(250):
+        now[0] = 100 + tick / 10
+        plain.update(Progress("round 1", tick / 250, 0.5, 24, 32), "best log-loss 0.5", 9.0)
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == (
+        "4 % round 1, about 9 s left, best log-loss 0.5, 24 of 32 alive".split()
+    )
+
+
+def test_gzip_output_depends_on_nothing_but_the_predictions(fitted: Path, tmp_path: Path) -> None:
+    table = fitted.parent / "people.csv"
+    for name in ("a.csv.gz", "b.csv.gz"):
+        assert dropkit("predict", fitted, table, "--out", tmp_path / name).code == 0
+    a, b = ((tmp_path / name).read_bytes() for name in ("a.csv.gz", "b.csv.gz"))
+    assert a == b
+    assert gzip.decompress(a).decode() == dropkit("predict", fitted, table).out
