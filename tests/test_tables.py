@@ -177,8 +177,7 @@ def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
         ("a|b\n1|2\n", "|"),
         ('"a;b",c\n"1;2",3\n', ","),
         ("a,b\n1,x;y;z\n2,x;y;z\n", ","),
-        ("alone\n1\n", ","),
-        ("", ","),
+        ("a,b;c\n1,2;3\n", ";"),
     ],
 )
 def test_the_delimiter_is_the_one_that_fits_every_line(sample: str, delimiter: str) -> None:
@@ -200,7 +199,9 @@ SAFE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.lists(st.tuples(st.none() | NUMBERS, st.none() | SAFE), min_size=10, max_size=20),
     delimiter=st.sampled_from(",;\t|"),
@@ -219,7 +220,7 @@ def test_any_frame_survives_the_way_through_csv(
     schema = infer_schema(frame, "target", types=kinds)
     for column in schema.columns:
         again = typed(read, column)
-        pd.testing.assert_series_equal(again, typed(frame, column), check_names=True)
+        pd.testing.assert_series_equal(again, typed(frame, column), check_exact=True)
 
 
 # --- what cannot ----------------------------------------------------------------------------
@@ -318,7 +319,7 @@ def test_a_wrong_path_names_the_nearest_files(tmp_path: Path) -> None:
     write(tmp_path, "houses.csv", PLAIN)
     with pytest.raises(TableError, match=r"no such file; did you mean 'houses\.csv'"):
         read_table(tmp_path / "house.csv")
-    with pytest.raises(TableError, match="no such file; the folder .* does not exist"):
+    with pytest.raises(TableError, match=r"no such file; the folder .* does not exist"):
         read_table(tmp_path / "nowhere" / "house.csv")
     with pytest.raises(TableError, match="this is a folder"):
         read_table(tmp_path)

@@ -88,7 +88,8 @@ def run(session: Session) -> Fit:
         search.restore(session.resumed.tensors, session.resumed.description)
     introduce(session, stuff)
     rivals = compare(session, stuff)
-    stopped = pursue(session, search, stuff, mark)
+    with devices.held_memory():
+        stopped = pursue(session, search, stuff, mark)
     return conclude(session, search, stuff, rivals, stopped, mark)
 
 
@@ -128,6 +129,8 @@ def pursue(session: Session, search: Search, stuff: Material, mark: str) -> Stop
     metric = metric_of(session.request, stuff.schema)
     session.stop.gentle = True
     eta = Eta()
+    if session.clock.cap is not None and session.resumed is None:
+        search.fit_into(session.clock.left - after.seconds)
     while not search.finished:
         if session.stop.asked:
             session.display.say("Stopping; the best so far is being saved. Ctrl-C again aborts.")
@@ -142,7 +145,7 @@ def pursue(session: Session, search: Search, stuff: Material, mark: str) -> Stop
             keep(session, search, mark)
             last = time.monotonic()
         phase = progress.phase
-    return ""
+    return "time" if search.shortened else ""
 
 
 def keep(session: Session, search: Search, mark: str) -> None:

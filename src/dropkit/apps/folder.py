@@ -20,6 +20,8 @@ import json
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,8 @@ class Stored:
     fit: Fit
     ids: tuple[str, ...]
     """Columns that name a row: kept in predictions, never used."""
+    estimator: dict[str, Any] | None
+    """What an estimator that was saved needs to be itself again; None after `dropkit fit`."""
 
 
 def check_destination(path: Path) -> None:
@@ -82,6 +86,7 @@ def save(
     ids: tuple[str, ...],
     report: str,
     predictions: str | None,
+    estimator: dict[str, Any] | None = None,
 ) -> None:
     """Write a model folder, all or nothing; an older one at `path` survives any failure.
 
@@ -93,7 +98,8 @@ def save(
     # Without its text a tensor file's bytes depend on nothing but the numbers in it.
     numbers = packed({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     history = codec.canonical(codec.encode(fit))
-    model = _sealed(description, fit, ids, {TENSORS: numbers, HISTORY: history})
+    kept = {"ids": list(ids), "estimator": estimator, "description": description}
+    model = _sealed(kept, fit, {TENSORS: numbers, HISTORY: history})
 
     def fill(folder: Path) -> None:
         (folder / TENSORS).write_bytes(numbers)
@@ -114,16 +120,15 @@ def load(path: Path) -> Stored:
     """
     path = _present(path)
     about = _description(path)
-    try:
+    with believing(path):
         _verify(about)
         numbers, history = (_content(path, name, about["files"]) for name in (TENSORS, HISTORY))
-        fit = codec.decode(Fit, json.loads(history))
-        ids = tuple(codec.decode(_Ids, {"names": about["ids"]}).names)
-        model = _model(numbers, about["description"])
-    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise ModelFolderError(
-            f"{path} is no usable model folder: {_short(error)}. Make it anew with `dropkit fit`."
-        ) from error
+        stored = Stored(
+            _model(numbers, about["description"]),
+            codec.decode(Fit, json.loads(history)),
+            codec.decode(_Ids, {"names": about["ids"]}).names,
+            about["estimator"],
+        )
     if about["dropkit"] != __version__:
         warnings.warn(
             f"{path} was made by dropkit {about['dropkit']}; this is {__version__}. "
@@ -131,7 +136,18 @@ def load(path: Path) -> Stored:
             DropkitWarning,
             stacklevel=2,
         )
-    return Stored(model, fit, ids)
+    return stored
+
+
+@contextmanager
+def believing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong when a folder's content contradicts itself into a `ModelFolderError`."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ModelFolderError(
+            f"{path} is no usable model folder: {_short(error)}. Make it anew with `dropkit fit`."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +166,16 @@ def _is_ours(path: Path) -> bool:
     return isinstance(about, dict) and "dropkit" in about and "format" in about
 
 
-def _sealed(
-    description: dict[str, object], fit: Fit, ids: tuple[str, ...], files: dict[str, bytes]
-) -> dict[str, object]:
-    about: dict[str, object] = {
+def _sealed(kept: dict[str, Any], fit: Fit, files: dict[str, bytes]) -> dict[str, Any]:
+    about: dict[str, Any] = {
         "format": FORMAT,
         "dropkit": __version__,
         "files": {
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             for name, content in files.items()
         },
-        "ids": list(ids),
         "made": _made(fit),
-        "description": description,
+        **kept,
     }
     return about | {"digest": codec.digest(about)}
 

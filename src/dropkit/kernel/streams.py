@@ -39,6 +39,10 @@ def realized(rate: Tensor) -> Tensor:
     return (rate * _LANES).round() / _LANES
 
 
+def _threshold(rate: Tensor) -> Tensor:
+    return ((rate * _LANES).round() - _LANES // 2).to(torch.int16)
+
+
 class Stream:
     """Draws named by a key, on a device; two streams with equal keys give equal draws.
 
@@ -55,16 +59,20 @@ class Stream:
 
         Rates in [0, 1). The realized rate is the nearest multiple of 2**-16.
         """
-        count = math.prod(shape)
-        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=self._device)
-        words.random_(-(1 << 63), None, generator=self._generator)
-        lanes = words.view(torch.int16)[:count].view(shape)
-        threshold = (rate * _LANES).round() - _LANES // 2
-        return lanes >= threshold.to(torch.int16)
+        return self._lanes(shape) >= _threshold(rate)
 
     def keep(self, rate: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Inverted dropout's factor: 0 with probability `rate`, else 1 / (1 - rate); mean 1."""
-        return self.mask(rate, shape) * (1.0 / (1.0 - realized(rate)))
+        factor = torch.empty(shape, device=self._device)
+        torch.ge(self._lanes(shape), _threshold(rate), out=factor)  # 0.0 or 1.0, in one fast pass
+        return factor.mul_(1.0 / (1.0 - realized(rate)))
+
+    def _lanes(self, shape: tuple[int, ...]) -> Tensor:
+        """16 random bits per element, as int16."""
+        count = math.prod(shape)
+        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=self._device)
+        words.random_(-(1 << 63), None, generator=self._generator)
+        return words.view(torch.int16)[:count].view(shape)
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal draws."""

@@ -71,6 +71,11 @@ class Cells:
         return text.removesuffix(" 00:00:00") if self.form == "date" else text
 
 
+def marked(texts: Iterable[str]) -> Mask:
+    """True where a text is a mark of a missing cell."""
+    return np.array([text.strip() in MISSING_MARKS for text in texts], dtype=bool)
+
+
 def spelled(values: Iterable[Any]) -> Texts:
     """The text of each value; whole numbers without a point, so that 1, 1.0 and '1' agree."""
     known = [value if isinstance(value, str) else _spelled(value) for value in values]
@@ -132,7 +137,7 @@ def _of_objects(series: pd.Series[Any]) -> Cells:
     if guess == "string":
         return Cells("text", _without_blanks(series))
     if guess == "boolean":
-        return Cells("boolean", series.astype("boolean"))
+        return Cells("boolean", series.where(series.notna(), None).astype("boolean"))
     if guess in ("integer", "floating", "mixed-integer-float", "decimal"):
         return Cells("number", series.map(_float, na_action="ignore").astype(np.float64))
     if guess == "complex":
@@ -199,6 +204,5 @@ def spread(column: Cells, parse: Callable[[Texts], Any], nothing: Any) -> tuple[
     """Parse the distinct texts of a column and spread the result over its rows."""
     codes, texts = column.coded
     parsed = parse(texts)
-    marks = np.array([text.strip() in MISSING_MARKS for text in texts], dtype=bool)
-    bad = pd.isna(parsed) & ~marks
+    bad = pd.isna(parsed) & ~marked(texts)
     return np.concatenate([parsed, nothing])[codes], np.append(bad, False)[codes]

@@ -74,7 +74,7 @@ def grid(task: Task) -> list[Cocktail]:
     return [replace(start(task), hidden_dropout=rate) for rate in GRID]
 
 
-def sample(task: Task, key: int) -> Cocktail:
+def sampled(task: Task, key: int) -> Cocktail:
     """A cocktail from the priors."""
     draws = Stream(key).uniform((len(space(task)), 2)).tolist()
     amounts = {

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropkit.errors import ColumnError
 from dropkit.records import Column, Kind
-from dropkit.training.cells import Cells, Floats, Mask
+from dropkit.training.cells import Cells, Floats, Mask, marked
 from dropkit.training.layouts import described
 from dropkit.training.readings import Dates, natural
 from dropkit.training.wording import shown
@@ -54,7 +54,11 @@ class Describer:
         distinct = len(pd.unique(values[~missing]))
         if distinct == 1:
             return self._single(missing, "boolean")
-        return Judged(self._column("boolean", reason, missing, distinct, self._levels()), values)
+        levels = self._levels()
+        levels = tuple(
+            level for level, mark in zip(levels, marked(levels), strict=True) if not mark
+        )
+        return Judged(self._column("boolean", reason, missing, distinct, levels), values)
 
     def date(self, values: Dates, layout: str) -> Judged:
         """A column of dates."""
@@ -115,8 +119,9 @@ class Describer:
         """One value only: with gaps, the gaps still tell something."""
         if not missing.any():
             return self.dropped("constant: the same in every row", kind)
+        levels = self._levels()  # marks such as NA are levels of a category, so there may be more
         reason = "one value or missing: whether it is there is all that it tells"
-        return Judged(self._column("category", reason, missing, 1, self._levels()))
+        return Judged(self._column("category", reason, self.cells.missing, len(levels), levels))
 
     def _levels(self) -> tuple[str, ...]:
         codes, texts = self.cells.coded

@@ -19,23 +19,28 @@ class Doses:
 
     def __init__(self, cocktails: Sequence[Cocktail], layout: Layout, device: torch.device) -> None:
         self.cocktails = tuple(cocktails)
-        self._layout, self._device = layout, device
+        self._layout, self.device = layout, device
+        self._columns: dict[str, Tensor] = {}
+        self._used = frozenset(name for cocktail in cocktails for name in cocktail.active)
         self._features = 1 + max((*layout.numbers, *layout.flags, *layout.codes), default=-1)
         index = [torch.tensor(part, dtype=torch.int64, device=device) for part in _parts(layout)]
         self._numbers, self._flags, self._codes, self._others = index
 
     def column(self, name: str) -> Tensor:
         """One ingredient of all members: (members, 1, 1)."""
-        values = [getattr(cocktail, name) for cocktail in self.cocktails]
-        return torch.tensor(values, dtype=torch.float32, device=self._device).view(-1, 1, 1)
+        if name not in self._columns:
+            values = [getattr(cocktail, name) for cocktail in self.cocktails]
+            column = torch.tensor(values, dtype=torch.float32, device=self.device)
+            self._columns[name] = column.view(-1, 1, 1)
+        return self._columns[name]
 
     def any(self, name: str) -> bool:
         """Whether any member takes an ingredient; what nobody takes costs nothing."""
-        return any(getattr(cocktail, name) > 0 for cocktail in self.cocktails)
+        return name in self._used
 
     def only(self, members: Sequence[int]) -> Doses:
         """The doses of some of the members."""
-        return Doses([self.cocktails[member] for member in members], self._layout, self._device)
+        return Doses([self.cocktails[member] for member in members], self._layout, self.device)
 
     def corrupt(self, inputs: Inputs, stream: Stream) -> Inputs:
         """Feature masking and noise: cells of other rows swapped in, numbers jittered."""

@@ -11,10 +11,10 @@ import pandas as pd
 
 from dropkit.errors import ColumnError, DropkitWarning
 from dropkit.training.cells import (
-    MISSING_MARKS,
     Cells,
     Floats,
     Mask,
+    marked,
     numbers,
     parsed_numbers,
 )
@@ -114,7 +114,8 @@ class _Finder:
                 return self.number(values)
             if bad.sum() < 0.5 * (~self.cells.missing).sum():
                 return self.soiled(bad)
-        words = {text.strip().casefold() for text in self.cells.coded[1][:10]}
+        texts = self.cells.coded[1][:10]
+        words = {text.strip().casefold() for text in texts[~marked(texts)]}
         if words in [set(pair) for pair in PAIRS]:
             return self.describe.boolean(flags(self.cells)[0], " or ".join(sorted(words)))
         layout = layout_of(self.cells)
@@ -126,8 +127,7 @@ class _Finder:
     def begins_with_numbers(self) -> bool:
         """Whether one of the first cells is a number, so that reading all of them is worth it."""
         sample = self.cells.values[~self.cells.missing].iloc[:_PROBE].to_numpy(dtype=object)
-        marks = all(text.strip() in MISSING_MARKS for text in sample)
-        return marks or bool(np.isfinite(parsed_numbers(sample)).any())
+        return bool(marked(sample).all() or np.isfinite(parsed_numbers(sample)).any())
 
     def has_leading_zeros(self, values: Floats) -> bool:
         """Whether whole numbers are written so that 007 is not 7."""

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from dropkit.training.cells import Cells, Texts
+from dropkit.training.cells import Cells, Texts, marked
 from dropkit.training.readings import COMPACT, ISO, dates, parsed_dates
 
 DAYS = {
@@ -42,7 +42,8 @@ def layout_of(column: Cells, told: bool = False) -> str:
     `told`: the user says that these are dates, so that 20240131 is one as well.
     """
     present = column.values[~column.missing]
-    sample = Cells(column.form, present.iloc[:_SAMPLE]).coded[1]
+    texts = Cells(column.form, present.iloc[:_SAMPLE]).coded[1]
+    sample = texts[~marked(texts)]
     fitting = (layout for layout in _candidates(sample, told) if _fits(sample, layout))
     return next((layout for layout in fitting if not dates(column, layout)[1].any()), "")
 

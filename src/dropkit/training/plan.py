@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dropkit.errors import SettingError
 from dropkit.training.population import Pace
@@ -10,6 +10,8 @@ from dropkit.training.population import Pace
 _STEPS = 2500
 """Optimizer steps per member: beyond it, validation losses on the tables of the docs are flat."""
 _LAYERS = 3
+_FEW = 8
+"""Below so many trials all of them explore: refining and ablating want something to stand on."""
 _LEVELS = {"quick": 1 / 3, "standard": 1.0, "thorough": 3.0}
 
 
@@ -21,13 +23,22 @@ class Plan:
     pace: Pace
     folds: int
     trials: int
-    """Cocktails that may be trained on all folds, over all rounds."""
-    first: int
-    """Of these, in the first round: the guide's grid and samples."""
-    refined: int
-    """Of these, in each round of refinement: neighbours of the best."""
-    ablated: int
-    """Of these, at the end: the winner, and the winner without one regularizer each."""
+    """Cocktails that may be trained on all folds to the end, over all rounds."""
+
+    @property
+    def first(self) -> int:
+        """Trials of the first round: the guide's grid and samples."""
+        return self.trials if self.trials < _FEW else round(0.45 * self.trials)
+
+    @property
+    def refined(self) -> int:
+        """Trials of each round of refinement: neighbours of the best."""
+        return 0 if self.trials < _FEW else self.trials // 5
+
+    @property
+    def ablated(self) -> int:
+        """Trials at the end: the winner, and the winner without one regularizer each."""
+        return 0 if self.trials < _FEW else min(8, self.trials // 4)
 
     @property
     def trial(self) -> int:
@@ -43,24 +54,39 @@ class Plan:
         """Whether another round of refinement leaves enough for the ablation."""
         return self.refined > 0 and work + (self.refined + self.ablated) * self.trial <= self.budget
 
+    def within(self, share: float) -> Plan:
+        """A plan of about that share of the work: fewer trials, each with fewer epochs.
+
+        Epochs give way with the square root of the share, as far as a third of them, and then
+        again when a single trial is left: a learning rate that falls to zero in a short time
+        beats one that is cut off while it is high.
+        """
+        epochs = max(share**0.5, 1 / 3)
+        trials = max(1, int(self.trials * share / epochs))
+        if trials == 1:
+            epochs = min(epochs, share * self.trials)
+        shorter = max(1, round(self.pace.epochs * epochs))
+        pace = replace(self.pace, epochs=shorter, evaluations=min(40, shorter))
+        return replace(self, pace=pace, trials=trials)
+
 
 def plan(rows: int, folds: int, budget: str | float) -> Plan:
     """The plan for a table of so many rows; raises SettingError for a budget that is none."""
     hidden, batch, usual = _size(rows)
     trained = rows * (folds - 1) // folds if folds > 1 else rows
-    epochs = int(min(150, max(8, round(_STEPS * batch / max(1, trained)))))
+    epochs = int(min(256, max(8, round(_STEPS * batch / max(1, trained)))))
     pace = Pace(epochs, batch, evaluations=min(40, epochs), patience=0.3)
-    trials = _trials(budget, usual, folds * epochs)
-    first, refined, ablated = max(1, round(0.45 * trials)), trials // 5, min(8, trials // 4)
-    return Plan((hidden,) * _LAYERS, pace, folds, trials, first, refined, ablated)
+    return Plan((hidden,) * _LAYERS, pace, folds, _trials(budget, usual, folds * epochs))
 
 
 def _size(rows: int) -> tuple[int, int, int]:
     """Hidden width, batch and usual number of trials."""
-    if rows < 3_000:
+    if rows < 500:
         return 64, 32, 26
+    if rows < 3_000:
+        return 64, 64, 26
     if rows < 10_000:
-        return 128, 64, 18
+        return 128, 128, 18
     if rows < 100_000:
         return 192, 256, 14
     return 256, 512, 8

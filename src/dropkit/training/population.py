@@ -247,7 +247,7 @@ class Population:
     def _places(self) -> None:
         """Row tables of the living members: training, validation, training as shown."""
         folds = [self.members[member].fold for member in self.alive]
-        self._table = _padded([self._train[fold] for fold in folds])[0]
+        self._table = _padded([self._train[fold] for fold in folds], self._rows)[0]
         self._judged, self._judged_real = _padded([self._validation[fold] for fold in folds])
         shown = [_thinned(self._train[fold]) for fold in folds]
         self._shown, self._shown_real = _padded(shown)
@@ -291,11 +291,11 @@ def _thinned(rows: Tensor) -> Tensor:
     return rows[::step]
 
 
-def _padded(lists: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _padded(lists: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:
     """Lists of rows as one rectangle, filled up with their own rows, and what is no filling."""
     if not lists:
         return torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0)
-    length = max(len(rows) for rows in lists)
+    length = max(length, *(len(rows) for rows in lists))
     table = torch.stack([rows.repeat(1 + length // len(rows))[:length] for rows in lists])
     real = torch.stack([(torch.arange(length) < len(rows)).float() for rows in lists])
     return table, real.to(table.device)

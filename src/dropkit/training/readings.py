@@ -29,6 +29,7 @@ EXACT = 2.0**53
 """From here on, float64 cannot tell neighbouring whole numbers apart."""
 
 _AMOUNT = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:[.][0-9]*)?|[.][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 _FLAGS = {word: float(value) for pair in PAIRS for value, word in enumerate(pair)}
 _EARLIEST, _LATEST = np.datetime64("1677-09-22", "us"), np.datetime64("2262-04-11", "us")
 """What nanoseconds can hold; dates beyond, such as 9999-12-31 for "never", are moved to these."""
@@ -64,7 +65,19 @@ def parsed_dates(texts: Texts, layout: str) -> Dates:
     parsed = pd.to_datetime(series, format=layout, utc=True, errors="coerce")
     if layout not in (ISO, COMPACT) and parsed.isna().any():
         parsed = parsed.fillna(pd.to_datetime(series, format=ISO, utc=True, errors="coerce"))
-    return _nanoseconds(parsed)
+    moments = _nanoseconds(parsed)
+    for place in np.flatnonzero(np.isnat(moments)) if pd.__version__ < "3" else ():
+        moments[place] = _far(texts[place])
+    return moments
+
+
+def _far(text: str) -> np.datetime64:
+    """A day that pandas 2, which counts in nanoseconds only, cannot parse."""
+    day = _DAY.match(text.strip())
+    try:
+        return np.clip(np.datetime64(day[0] if day else "NaT", "us"), _EARLIEST, _LATEST)
+    except ValueError:
+        return np.datetime64("NaT")
 
 
 def _nanoseconds(values: pd.Series[Any]) -> Dates:

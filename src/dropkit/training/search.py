@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ from dropkit.training.rounds import Origin, Result, Round
 
 _SLICE = 0.1
 """Seconds of training per call of `advance`; the length of a slice does not touch the result."""
+_PROBED = 8
+"""Steps by which the speed is measured."""
+_USUALLY_SPENT = 0.9
+"""Share of the work that is really done: losers leave and members stop early."""
 _PARENTS = 3
 _TIE = 1.0
 """Standard errors of the difference to the best within which the simpler cocktail wins."""
@@ -86,6 +91,8 @@ class Search:
         self._results: list[Result] = []
         self._work = 0.0
         self._rounds = 0
+        self._budget = self._plan.budget
+        self.shortened = False
         self._round: Round | None = None
         self._open(*self._first())
 
@@ -108,6 +115,25 @@ class Search:
             prior=self._readout.prior(target).to(device),
         )
 
+    def fit_into(self, seconds: float) -> None:
+        """Plan for a time limit, before the first `advance`: does nothing if the plan fits.
+
+        The speed is measured on a few steps that leave no trace. A plan that would not fit
+        becomes a smaller one, and `shortened` is true from then on.
+        """
+        if self._round is None or seconds <= 0:
+            return
+        population, member_epochs = self._round.population, self._plan.first * self._plan.folds
+        population.advance()
+        start = time.perf_counter()
+        for _ in range(_PROBED):
+            population.advance()
+        epoch = (time.perf_counter() - start) / _PROBED * population.steps_per_epoch
+        needed = self._plan.budget * epoch / member_epochs * _USUALLY_SPENT
+        if needed > seconds:
+            self._plan, self.shortened = self._plan.within(seconds / needed), True
+        self._open(*self._first())
+
     # ---- rounds
 
     def _open(self, recipes: Sequence[Cocktail], origins: Sequence[Origin]) -> None:
@@ -126,10 +152,10 @@ class Search:
     def _first(self) -> tuple[list[Cocktail], list[Origin]]:
         task, count = self._schema.task, self._plan.first
         grid = cocktails.grid(task)
-        middle = sorted(grid, key=lambda recipe: abs(recipe.hidden_dropout - 0.2))[:count]
+        middle = sorted(grid, key=lambda recipe: abs(recipe.hidden_dropout - 0.15))[:count]
         grid = [recipe for recipe in grid if recipe in middle]
         keys = [derive(self._seed, 3, index) for index in range(count - len(grid))]
-        recipes = grid + [cocktails.sample(task, key) for key in keys]
+        recipes = grid + [cocktails.sampled(task, key) for key in keys]
         return recipes, ["grid"] * len(grid) + ["sampled"] * len(keys)
 
     def _refined(self) -> tuple[list[Cocktail], list[Origin]]:
@@ -240,7 +266,7 @@ class Search:
             folds=len(self._folds),
             validation_rows=len(self._truth),
             work=self._work + (0.0 if self._round is None else self._round.work),
-            budget=self._plan.budget,
+            budget=self._budget,
             parameters=self._material.shape.parameters,
             network=str(self._material.shape),
             checks=checklist(self._material, results[chosen]),
@@ -250,12 +276,18 @@ class Search:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A checkpoint from which `restore` goes on in the same bits."""
-        return pack(self._results, self._round, self._rounds, self._work)
+        tensors, values = pack(self._results, self._round, self._rounds, self._work)
+        pace = (self._plan.trials, self._plan.pace.epochs, self._plan.pace.evaluations)
+        return tensors, values | {"pace": pace, "shortened": self.shortened}
 
     def restore(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a search with the same arguments on the same table."""
         try:
             saved = unpack(tensors, description)
+            trials, epochs, evaluations = description["pace"]
+            pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
+            self._plan = replace(self._plan, trials=trials, pace=pace)
+            self.shortened = description["shortened"]
             self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
             self._round = None
             if saved.recipes:
