@@ -118,8 +118,11 @@ def main() -> None:
                 f"| {hidden} | {batch} | {threads} | {asked}x | {middle:.1f}x "
                 f"| {low:.1f}x to {high:.1f}x |"
             )
-    lines += ["", f"torch {torch.__version__}, {platform.machine()}, Python "
-              f"{platform.python_version()}, {options.repeats} repeats, interleaved."]
+    lines += [
+        "",
+        f"torch {torch.__version__}, {platform.machine()}, Python "
+        f"{platform.python_version()}, {options.repeats} repeats, interleaved.",
+    ]
     print("\n".join(lines))
     if options.markdown:
         options.markdown.write_text("\n".join(lines) + "\n")

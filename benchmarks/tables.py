@@ -47,6 +47,7 @@ NOTES = """
 - default settings, each fit in a process of its own; only fit and predict are timed
 - sklearn-mlp: one-hot categories, median imputation, standardised numbers and regression target
 - realmlp-td, tabm-d: refuse missing numbers, which became the median of the train rows
+- realmlp-td: its default, smoothed labels and the epoch of best accuracy, costs it log-loss
 - catboost: refuses missing categories, which became a level of their own
 - dropkit-capped: its time budget is what realmlp-td took to fit on the same table and split
 - the UCI tables are the five smallest of Gal & Ghahramani 2016, with the publisher's splits 0 to 4
@@ -343,6 +344,8 @@ def parse() -> argparse.Namespace:
     add("--markdown", type=Path, help="with --table: write the summary to this file too")
     args = parser.parse_args()
     args.data, args.splits = args.data.resolve(), [int(n) for n in args.splits]
+    if not (args.table or args.data.is_dir()):
+        parser.error(f"expected the folder of the tables at {args.data}; try --data FOLDER")
     return args
 
 

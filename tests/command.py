@@ -15,6 +15,9 @@ from dropkit.apps.cli import execute
 BUDGET = "20"
 """Member-epochs: enough for a model, too few to wait for."""
 
+FILES = {"history.json", "model.json", "model.safetensors", "report.html", "test_predictions.csv"}
+"""What is in a model folder after a fit with a holdout."""
+
 CITIES = ("Oslo", "Rome", "Lima")
 
 
@@ -66,3 +69,8 @@ def write(path: Path, table: Sequence[dict[str, object]]) -> Path:
 def read(text: str) -> list[dict[str, str]]:
     """Read CSV text."""
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def files(folder: Path) -> set[str]:
+    """Names of what lies in a folder."""
+    return {path.name for path in folder.iterdir()}

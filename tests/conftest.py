@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from command import fit, rows, write
 
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that a fit of the colours left, beside its table `people.csv`; not to be changed."""
+    """What a fit of the colours left, beside its table `people.csv`; not to be changed."""
     place = tmp_path_factory.mktemp("fitted")
     table = write(place / "people.csv", rows())
     ran = fit(table, "colour", "--out", place / "model", "--id", "key")

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from command import CITIES, Ran, dropkit, fit, rows, write
 
 HEADER = "size,city,colour\n"
 
 
-def lines(count: int = 40, colour: Callable[[int], str] = lambda n: "red" if n % 3 else "blue") -> str:
+def lines(
+    count: int = 40, colour: Callable[[int], str] = lambda n: "red" if n % 3 else "blue"
+) -> str:
     return "".join(f"{n * 0.37:.2f},{CITIES[n % 3]},{colour(n)}\n" for n in range(count))
 
 
@@ -51,7 +54,9 @@ CASES = {
     "a zero byte": Case((HEADER + lines()).encode() + b"1.5,\x00,red\n", "zero"),
     "duplicate columns": Case("size,size,colour\n" + lines(), "'size'"),
     "unnamed column": Case("size,,colour\n" + lines(), "has no name"),
-    "inf in the target": Case(HEADER + lines(colour=lambda n: "inf" if n == 5 else f"{n}.5"), "finite"),
+    "inf in the target": Case(
+        HEADER + lines(colour=lambda n: "inf" if n == 5 else f"{n}.5"), "finite"
+    ),
     "1e400 in the target": Case(
         HEADER + lines(colour=lambda n: "1e400" if n == 5 else f"{n}.5"), "finite"
     ),
@@ -59,9 +64,7 @@ CASES = {
     "truncated gzip": Case(gzip.compress((HEADER + lines(400)).encode())[:-30], "truncated"),
     "a parquet file that is none": Case(b"PAR1 nothing more", "damaged"),
     "a zip archive": Case(b"PK\x03\x04" + bytes(100), "ZIP"),
-    "text asked to be a number": Case(
-        HEADER + lines(), "city", options=("--type", "city=number")
-    ),
+    "text asked to be a number": Case(HEADER + lines(), "city", options=("--type", "city=number")),
     "an unknown kind": Case(HEADER + lines(), "category", options=("--type", "city=text")),
     "a type for no column": Case(HEADER + lines(), "'town'", options=("--type", "town=number")),
     "a type without a kind": Case(HEADER + lines(), "NAME=KIND", options=("--type", "city")),
@@ -74,11 +77,15 @@ CASES = {
     "no time": Case(HEADER + lines(), "duration", options=("--time", "0s")),
     "a time of words": Case(HEADER + lines(), "duration", options=("--time", "soon")),
     "a test size above 1": Case(HEADER + lines(), "--test-size", options=("--test-size", "1.5")),
-    "a test size that is nan": Case(HEADER + lines(), "--test-size", options=("--test-size", "nan")),
+    "a test size that is nan": Case(
+        HEADER + lines(), "--test-size", options=("--test-size", "nan")
+    ),
     "no threads": Case(HEADER + lines(), "--threads", options=("--threads", "0")),
     "a negative seed": Case(HEADER + lines(), "--seed", options=("--seed", "-1")),
     "an unknown device": Case(HEADER + lines(), "--device", options=("--device", "abacus")),
-    "a device that is not there": Case(HEADER + lines(), "cuda:99", options=("--device", "cuda:99")),
+    "a device that is not there": Case(
+        HEADER + lines(), "cuda:99", options=("--device", "cuda:99")
+    ),
     "no such id column": Case(HEADER + lines(), "'city'", options=("--id", "ctiy")),
     "the target as id": Case(HEADER + lines(), "must differ", options=("--id", "colour")),
     "no such test file": Case(HEADER + lines(), "no such file", options=("--test", "no.csv")),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -15,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from command import dropkit, fit, read, rows, write
 
+from command import FILES, dropkit, files, fit, read, rows, write
 from dropkit.apps import fitting
 from dropkit.apps.clock import seconds
 from dropkit.apps.predictions import escape
@@ -24,20 +22,6 @@ from dropkit.apps.progress import Live, Plain
 from dropkit.apps.request import Request, stem
 from dropkit.errors import SettingError
 from dropkit.records import Progress
-from dropkit.training.search import Search
-
-FILES = {
-    "history.json",
-    "model.json",
-    "model.safetensors",
-    "report.html",
-    "test_predictions.csv",
-}
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
 
 # What a fit leaves
 
@@ -88,7 +72,9 @@ def test_rows_without_a_target_are_left_out_if_asked(tmp_path: Path) -> None:
     table = rows()
     for number in (3, 40):
         table[number]["colour"] = ""
-    ran = fit(write(tmp_path / "t.csv", table), "colour", "--out", tmp_path / "m", "--drop-unlabelled")
+    ran = fit(
+        write(tmp_path / "t.csv", table), "colour", "--out", tmp_path / "m", "--drop-unlabelled"
+    )
     assert ran.code == 0, ran.err
     made = json.loads((tmp_path / "m" / "model.json").read_text())["made"]
     assert made["rows"] == 78
@@ -190,7 +176,9 @@ def test_predictions_can_be_read_on_while_they_are_written(fitted: Path) -> None
     ]
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()
-    ran = subprocess.run(command, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False)
+    ran = subprocess.run(
+        command, stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False
+    )
     reader.communicate()
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -218,155 +206,6 @@ def test_levels_that_training_has_not_seen_are_said(fitted: Path, tmp_path: Path
     assert "note" in ran.err
     assert "Atlantis" in ran.err
     assert len(read(ran.out)) == 3
-
-
-# Interruptions
-
-
-class Killed(BaseException):
-    """As sudden as a kill, for a process that goes on to look at what is left."""
-
-
-def interfere(monkeypatch: pytest.MonkeyPatch, after: int, act: object) -> None:
-    """Call `act` before the advance number `after` of a search, with a checkpoint after every one."""
-    real, count = Search.advance, [0]
-
-    def advance(search: Search) -> Progress:
-        count[0] += 1
-        if count[0] == after and callable(act):
-            act()
-        return real(search)
-
-    monkeypatch.setattr(Search, "advance", advance)
-    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr(fitting, "CHECKPOINT_APART", 0.0)
-
-
-def kill() -> None:
-    raise Killed
-
-
-@pytest.mark.parametrize("after", [2, 4])
-def test_a_killed_run_resumes_to_the_same_bits(
-    after: int, tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert fit(people, "colour", "--out", tmp_path / "whole").code == 0
-    with monkeypatch.context() as patch:
-        interfere(patch, after, kill)
-        with pytest.raises(Killed):
-            fit(people, "colour", "--out", tmp_path / "killed")
-    assert files(tmp_path / "killed") == {".search"}
-    ran = dropkit("fit", "--resume", tmp_path / "killed")
-    assert ran.code == 0, ran.err
-    assert files(tmp_path / "killed") == FILES
-    for name in ("model.safetensors", "test_predictions.csv"):
-        whole, resumed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
-        assert whole == resumed
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_and_can_go_on(
-    number: signal.Signals, tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert fit(people, "price", "--out", tmp_path / "whole").code == 0
-    with monkeypatch.context() as patch:
-        interfere(patch, 3, lambda: os.kill(os.getpid(), number))
-        ran = fit(people, "price", "--out", tmp_path / "model")
-    assert ran.code == 130
-    assert "Continue with: dropkit fit --resume" in ran.err
-    assert files(tmp_path / "model") == {*FILES, ".search"}
-    assert dropkit("predict", tmp_path / "model", people).code == 0
-    assert dropkit("fit", "--resume", tmp_path / "model").code == 0
-    assert files(tmp_path / "model") == FILES
-    whole, resumed = (
-        (tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "model")
-    )
-    assert whole == resumed
-
-
-def test_a_second_interrupt_aborts(
-    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    interfere(monkeypatch, 1, twice)
-    ran = fit(people, "price", "--out", tmp_path / "model")
-    assert ran.code == 130
-    assert ran.err.rstrip().endswith("dropkit: interrupted.")
-    assert not (tmp_path / "model").exists()
-
-
-def test_the_old_handlers_come_back(tmp_path: Path, people: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    assert fit(people, "price", "--out", tmp_path / "model").code == 0
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_checkpoint_that_does_not_fit_on_the_disk_costs_only_itself(
-    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise fitting.FolderError("no space left on device")
-
-    interfere(monkeypatch, 0, None)
-    monkeypatch.setattr(fitting.checkpoint, "write", full)
-    ran = fit(people, "price", "--out", tmp_path / "model")
-    assert ran.code == 0
-    assert "the search goes on" in ran.err
-
-
-@pytest.fixture
-def unfinished(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a search that was killed."""
-    with monkeypatch.context() as patch:
-        interfere(patch, 3, kill)
-        with pytest.raises(Killed):
-            fit(people, "colour", "--out", tmp_path / "unfinished")
-    return tmp_path / "unfinished"
-
-
-def test_resume_refuses_a_table_that_changed(unfinished: Path, people: Path) -> None:
-    people.write_text(people.read_text().replace("Oslo", "Rome"))
-    ran = dropkit("fit", "--resume", unfinished)
-    assert ran.code == 2
-    assert "its content changed" in ran.err
-
-
-def test_resume_takes_the_table_from_elsewhere(unfinished: Path, people: Path) -> None:
-    moved = people.rename(people.with_name("moved.csv"))
-    assert dropkit("fit", "--resume", unfinished).code == 2
-    assert dropkit("fit", moved, "--target", "colour", "--resume", unfinished).code == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--seed", 1], "--seed cannot be changed"),
-        (["--type", "city=category"], "--type cannot be changed"),
-        (["--target", "price"], "expected --target colour"),
-    ],
-)
-def test_resume_refuses_other_settings(unfinished: Path, options: list[object], words: str) -> None:
-    ran = dropkit("fit", "--resume", unfinished, *options)
-    assert ran.code == 2
-    assert words in ran.err
-
-
-@pytest.mark.parametrize("how", ["cut", "altered", "of another version"])
-def test_resume_refuses_a_damaged_checkpoint(unfinished: Path, how: str) -> None:
-    index = unfinished / ".search" / "search.json"
-    text = index.read_text()
-    if how == "cut":
-        index.write_text(text[: len(text) // 2])
-    elif how == "altered":
-        index.write_text(text.replace('"seed": 0', '"seed": 1'))
-    else:
-        index.write_text(text.replace('"dropkit": "', '"dropkit": "9.'))
-    ran = dropkit("fit", "--resume", unfinished)
-    assert ran.code == 2
-    assert "Start anew without --resume" in ran.err
 
 
 # Time
@@ -493,7 +332,13 @@ def test_a_terminal_shows_one_line_that_moves() -> None:
     live.close()
     shown = terminal.getvalue()
     assert "[bold]two[/bold] columns" in shown
-    for words in ("round 1", "25 %", "best log-loss 0.5", "24 of 32 alive", "about 1 min 15 s left"):
+    for words in (
+        "round 1",
+        "25 %",
+        "best log-loss 0.5",
+        "24 of 32 alive",
+        "about 1 min 15 s left",
+    ):
         assert words in shown
 
 
@@ -508,7 +353,23 @@ def test_a_log_gets_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
     lines = log.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[0].split() == (
-        "4 % round 1, about 9 s left, best log-loss 0.5, 24 of 32 alive".split()
+        [
+            "4",
+            "%",
+            "round",
+            "1,",
+            "about",
+            "9",
+            "s",
+            "left,",
+            "best",
+            "log-loss",
+            "0.5,",
+            "24",
+            "of",
+            "32",
+            "alive",
+        ]
     )
 
 

@@ -116,7 +116,7 @@ def test_a_date_is_elapsed_days_month_weekday_and_hour() -> None:
     days = pd.date_range("2020-01-31 06:00", periods=40, freq="31h")
     encoder, frame = fitted(days, "date")
     seen = encoder.transform(frame).numbers.numpy()
-    parts = [days.month, days.dayofweek, days.hour]
+    parts = [days.month, days.day_of_week, days.hour]
     assert seen.shape == (40, 4)
     assert (np.diff(seen[:, 0]) > 0).all()
     for place, part in enumerate(parts, 1):

@@ -169,7 +169,8 @@ class Outcome:
     """What a search found, for a report; the networks themselves are in the model."""
 
     metric: str
-    """Metric by which validation chose: log_loss, accuracy, balanced_accuracy, roc_auc, rmse, mae, r2."""
+    """Metric by which validation chose: log_loss, accuracy, balanced_accuracy, roc_auc, rmse, mae
+    or r2."""
     trials: tuple[Trial, ...]
     winner: int
     """Index of the trial that validation, with ties to the simpler cocktail, chose."""
@@ -177,7 +178,8 @@ class Outcome:
     ensemble: tuple[tuple[int, float], ...]
     """(trial index, weight) of the final ensemble; each trial stands with all its folds."""
     validation: float
-    """Validation loss of the ensemble (out of fold; slightly optimistic, since it was chosen by it)."""
+    """Validation loss of the ensemble: out of fold, and slightly optimistic, since it was chosen
+    by it."""
     folds: int
     """Number of cross-validation folds; 1 means a holdout."""
     validation_rows: int
@@ -199,7 +201,8 @@ class Holdout:
     source: str
     """Where they come from, in words: a file name, or "20 % of the rows, set aside"."""
     ids: tuple[str, ...]
-    """Id of each row: the id column's value if there is one, else the row number in its file (from 1)."""
+    """Id of each row: the id column's value if there is one, else the row number in its file,
+    from 1."""
     truth: tuple[float, ...]
     """Values, or class codes as floats."""
     prediction: tuple[tuple[float, ...], ...]
@@ -225,7 +228,7 @@ class Fit:
     schema: Schema
     outcome: Outcome
     holdout: Holdout | None
-    """None: every row was used for training; the report then says that it can judge nothing but validation."""
+    """None: every row was used for training, and only validation can be reported."""
     baselines: tuple[Baseline, ...]
     cells: tuple[tuple[str, ...], ...]
     """The holdout's rows as text, in the order of `schema.columns`."""

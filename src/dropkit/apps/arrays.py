@@ -1,4 +1,4 @@
-"""What scikit-learn's users hand over, arrays or DataFrames, as the table that the engine learns from."""
+"""Arrays and DataFrames, as scikit-learn's users hand them over, as tables for the engine."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def trees(task: Task, allowed: float = float("inf")) -> Baseline:
 
 
 def features(frame: pd.DataFrame, schema: Schema, train: pd.DataFrame) -> pd.DataFrame:
-    """The used columns as the trees want them: floats, and categories with the training rows' levels."""
+    """The used columns as trees want them: floats, and categories with the levels of `train`."""
     import pandas as pd
 
     columns: dict[str, Any] = {}
@@ -101,7 +101,9 @@ def _estimator(task: Task) -> Any:
     if task.schema.task == "regression":
         return HistGradientBoostingRegressor(**settings)
     counts = np.bincount(task.target)
-    if counts[counts > 0].min() < 2:  # its own early stopping splits by class, which one row does not survive
+    if (
+        counts[counts > 0].min() < 2
+    ):  # its own early stopping splits by class, which one row does not survive
         settings["early_stopping"] = False
     return HistGradientBoostingClassifier(**settings)
 

@@ -1,4 +1,4 @@
-"""A search that can be continued after a kill: `OUT/.search/`, written beside the work, all or nothing."""
+"""A search that can be continued after a kill: `OUT/.search/`, written all or nothing."""
 
 from __future__ import annotations
 
@@ -39,14 +39,16 @@ class Checkpoint:
 
 
 def fingerprint(*tables: pd.DataFrame | None) -> str:
-    """SHA-256 over the names, types and cells of tables: the same for the same content in any format."""
+    """SHA-256 over the names, types and cells of tables."""
     from pandas.util import hash_pandas_object
 
     total = hashlib.sha256()
     for table in tables:
         if table is None:
             continue
-        total.update(json.dumps([[str(name), str(kind)] for name, kind in table.dtypes.items()]).encode())
+        total.update(
+            json.dumps([[str(name), str(kind)] for name, kind in table.dtypes.items()]).encode()
+        )
         total.update(hash_pandas_object(table, index=False).to_numpy().tobytes())
     return total.hexdigest()
 
@@ -61,7 +63,9 @@ def write(out: Path, checkpoint: Checkpoint) -> None:
     folder = out / SEARCH
     with saving.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    numbers = packed({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
+    numbers = packed(
+        {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    )
     checksum = hashlib.sha256(numbers).hexdigest()
     index: dict[str, Any] = {
         "format": FORMAT,
@@ -81,12 +85,14 @@ def write(out: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(out: Path) -> Checkpoint:
-    """The checkpoint in `out`. Raises `FolderError` if there is none, or none that can be continued."""
+    """The checkpoint in `out`; `FolderError` if there is none, or none that can be continued."""
     from safetensors.torch import load as unpacked
 
     folder = out / SEARCH
     if not (folder / _INDEX).is_file():
-        raise FolderError(f"nothing to resume: {out} holds no unfinished search (no {SEARCH}/{_INDEX}).")
+        raise FolderError(
+            f"nothing to resume: {out} holds no unfinished search (no {SEARCH}/{_INDEX})."
+        )
     try:
         index = json.loads((folder / _INDEX).read_bytes())
         _verify(index, out)

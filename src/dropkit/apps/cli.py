@@ -36,7 +36,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 _EXTRA = {"pandas", "pyarrow", "sklearn", "safetensors", "matplotlib", "jinja2", "rich"}
 _FREE_AT_RESUME = {"table", "target", "time", "quiet", "resume"}
-"""What may be given beside --resume: it cannot change the result, or is compared with the checkpoint."""
+"""What may be given beside --resume: it leaves the result alone, or is compared with the old."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,7 +100,7 @@ def dropkit() -> None:
     "--metric",
     default="auto",
     show_default=True,
-    help="What validation chooses by: log_loss, accuracy, balanced_accuracy, roc_auc; rmse, mae, r2.",
+    help="Score to choose by: log_loss, accuracy, balanced_accuracy, roc_auc; rmse, mae, r2.",
 )
 @click.option(
     "--budget",
@@ -124,7 +124,7 @@ def dropkit() -> None:
 @click.option("--resume", metavar="DIR", help="Continue the unfinished search in a model folder.")
 @click.option("--quiet", is_flag=True, help="Print nothing unless something is wrong.")
 @click.pass_context
-def fit(context: click.Context, **options: Any) -> int:
+def fit(context: click.Context, /, **options: Any) -> int:
     """Learn to predict a column of TABLE, and write a model folder with a report.
 
     TABLE is CSV or TSV (plain or gzipped), Parquet, Feather or JSON lines; - is standard input.
@@ -144,7 +144,10 @@ def fit(context: click.Context, **options: Any) -> int:
     show = display(quiet=quiet)
     with interrupts() as stop, _told(show.say):
         try:
-            from dropkit.apps.fitting import Session, run  # torch, pandas and scikit-learn come with it
+            from dropkit.apps.fitting import (  # torch, pandas and scikit-learn come with it
+                Session,
+                run,
+            )
 
             _set_threads(request.threads)
             clock = Clock(context.obj.began, request.time)
@@ -159,7 +162,11 @@ def fit(context: click.Context, **options: Any) -> int:
 @dropkit.command()
 @click.argument("model_dir")
 @click.argument("table")
-@click.option("--out", metavar="FILE", help="CSV, TSV, Parquet, Feather or JSON lines.  [default: CSV on standard output]")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="CSV, TSV, Parquet, Feather or JSON lines.  [default: CSV on standard output]",
+)
 def predict(model_dir: str, table: str, out: str | None) -> None:
     """Predict each row of TABLE with the model in MODEL_DIR: probabilities, or values.
 
@@ -194,7 +201,7 @@ def _kind(pair: str) -> tuple[str, str]:
 def _checkpoint(
     out: Path, options: dict[str, Any], given: set[str], cap: float | None
 ) -> Checkpoint:
-    """The checkpoint in `out`; its cap, or a new one, counts anew from the start of this process."""
+    """The checkpoint in `out`; its cap, or a new one, counts from the start of this process."""
     from dataclasses import replace
 
     from dropkit.apps.checkpoint import read
@@ -202,11 +209,13 @@ def _checkpoint(
     fixed = sorted(given - _FREE_AT_RESUME)
     if fixed:
         names = ", ".join("--" + name.replace("_", "-").replace("types", "type") for name in fixed)
-        raise SettingError(f"{names} cannot be changed by --resume: the search goes on as it was started")
+        raise SettingError(
+            f"{names} cannot be changed by --resume: the search goes on as it was started"
+        )
     found = read(out)
     if options["target"] not in (None, found.request.target):
         raise SettingError(
-            f"expected --target {found.request.target}, with which the search in {out} was started; "
+            f"expected --target {found.request.target}, as the search in {out} was started; "
             f"got {options['target']}. It may be left out with --resume."
         )
     table, time = options["table"] or found.request.table, cap or found.request.time
@@ -223,7 +232,7 @@ def _set_threads(threads: int | None) -> None:
 
 @contextmanager
 def _told(say: Callable[[str], None]) -> Iterator[None]:
-    """Show our warnings as notes, and keep other libraries' to themselves: they are for programmers."""
+    """Show our warnings as notes; other libraries' are for programmers and stay with them."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         say(f"dropkit: note: {message}")

@@ -13,7 +13,7 @@ _PATTERN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d
 
 
 def seconds(text: str) -> float:
-    """Read a duration: `60s`, `2m`, `1h30m`, or bare seconds. Raises `SettingError` for anything else.
+    """Read a duration: `60s`, `2m`, `1h30m`, or bare seconds; `SettingError` for anything else.
 
     >>> seconds("1h30m")
     5400.0
@@ -25,9 +25,7 @@ def seconds(text: str) -> float:
     amounts = match.groups() if match else ()
     total = sum(float(n) * unit for n, unit in zip(amounts, _UNITS.values(), strict=False) if n)
     if not match or not 0 < total < 1e9:
-        raise SettingError(
-            f"expected a duration above zero such as 60s, 2m or 1h30m; got {text!r}"
-        )
+        raise SettingError(f"expected a duration above zero such as 60s, 2m or 1h30m; got {text!r}")
     return total
 
 

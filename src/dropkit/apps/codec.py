@@ -39,7 +39,7 @@ def encode(value: object) -> Json:
 def decode(kind: type[T], value: Json) -> T:
     """The record of type `kind` that `encode` turned into `value`.
 
-    Raises `ValueError`, with the name of the field, for anything that `encode` would not have written.
+    Raises `ValueError`, with the name of the field, for what `encode` would not have written.
     """
     result: T = _decode(kind, value, kind.__name__)
     return result
@@ -80,7 +80,9 @@ def _record(kind: Any, value: Json, where: str) -> Any:
     hints = _hints(kind)
     if not isinstance(value, dict) or set(value) != set(hints):
         _refuse(where, kind.__name__, value)
-    return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    return kind(
+        **{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()}
+    )
 
 
 def _tuple(parts: tuple[Any, ...], value: Json, where: str) -> tuple[Any, ...]:
@@ -120,4 +122,6 @@ def _scalar(kind: Any, value: Json, where: str) -> Any:
 
 def _refuse(where: str, expected: object, value: Json) -> Any:
     got = repr(value)
-    raise ValueError(f"{where}: expected {expected}, got {got if len(got) < 60 else got[:57] + '...'}")
+    raise ValueError(
+        f"{where}: expected {expected}, got {got if len(got) < 60 else got[:57] + '...'}"
+    )

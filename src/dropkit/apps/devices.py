@@ -27,7 +27,9 @@ def device(wanted: str) -> str:
     if wanted != "cpu" and not match:
         raise SettingError(f"expected --device auto, cpu, cuda or cuda:N; got {wanted!r}")
     if match and (not available or int(match[1] or 0) >= torch.cuda.device_count()):
-        raise SettingError(f"--device {wanted} was asked for, but PyTorch finds no such device here")
+        raise SettingError(
+            f"--device {wanted} was asked for, but PyTorch finds no such device here"
+        )
     return wanted
 
 
@@ -47,7 +49,7 @@ def held_memory() -> Iterator[None]:
     """
     trim, mapped, held, usual = -1, -3, 1 << 30, 1 << 17
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "mallopt"):
+    if library is None or not hasattr(library, "mallopt"):
         yield
         return
     try:

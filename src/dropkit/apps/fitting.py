@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +18,7 @@ from dropkit.apps.progress import Display
 from dropkit.apps.report import render
 from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import short
-from dropkit.apps.request import STANDARD_INPUT, Request, stem
+from dropkit.apps.request import STANDARD_INPUT, Request
 from dropkit.apps.tables import read_table
 from dropkit.apps.versions import all_versions
 from dropkit.errors import FolderError, SettingError
@@ -35,7 +34,7 @@ Stopped = Literal["", "time", "interrupted"]
 CHECKPOINT_EVERY = 10.0
 """Seconds; what a kill can cost."""
 CHECKPOINT_APART = 3.0
-"""Seconds between checkpoints at round ends, so that short rounds do not spend their time on disk."""
+"""Seconds between checkpoints at round ends, so that short rounds do not live on the disk."""
 TREES_SHARE = 0.2
 """Most of a time cap that a baseline may take."""
 
@@ -71,7 +70,7 @@ def run(session: Session) -> Fit:
     mark = fingerprint(table, test)
     if session.resumed is not None and session.resumed.fingerprint != mark:
         raise FolderError(
-            f"the table is not the one that the search in {out} was started on: its content changed. "
+            f"the search in {out} was started on another table: its content changed. "
             "Restore it, or start anew without --resume."
         )
     stuff = material(request, table, test)
@@ -152,7 +151,8 @@ def keep(session: Session, search: Search, mark: str) -> None:
     """Write a checkpoint; a full disk costs the checkpoint, not the search."""
     try:
         checkpoint.write(
-            session.request.folder, Checkpoint(session.request, mark, session.spent, *search.state())
+            session.request.folder,
+            Checkpoint(session.request, mark, session.spent, *search.state()),
         )
     except FolderError as error:
         session.display.say(f"dropkit: no checkpoint, the search goes on: {error}")
@@ -201,7 +201,7 @@ def holdout(model: Model, aside: Aside | None) -> Holdout | None:
 
 
 def spelled(schema: Schema, aside: Aside | None, held: Holdout | None) -> str | None:
-    """The holdout's predictions as the CSV text that `dropkit predict` would write, and the truth."""
+    """The holdout's predictions as `dropkit predict` would write them, and the truth."""
     if aside is None or held is None:
         return None
     return write_csv(sheet(schema, aside.ids, held.prediction, held.truth))
@@ -237,7 +237,7 @@ def record(
 
 
 class Reserve:
-    """Seconds to keep for what follows the search: the ensemble, the holdout, the report, the folder.
+    """Seconds to keep for what follows the search: ensemble, holdout, report, folder.
 
     Measured on one core; where other programs take their share of it, it takes longer by as much
     as the search does.

@@ -1,4 +1,4 @@
-"""The model folder: plain files, no pickle, saved all or nothing, checked before anything in it is believed.
+"""The model folder: plain files, no pickle, saved all or nothing, checked before it is believed.
 
 ::
 
@@ -144,7 +144,14 @@ def believing(path: Path) -> Iterator[None]:
     """Turn what goes wrong when a folder's content contradicts itself into a `ModelFolderError`."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise ModelFolderError(
             f"{path} is no usable model folder: {_short(error)}. Make it anew with `dropkit fit`."
         ) from error
@@ -156,7 +163,7 @@ class _Ids:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a folder with only our names in it holds our marks too, for `model.json` is a common name."""
+    """Whether a folder with our names in it holds our marks too: `model.json` is a common name."""
     if (path / SEARCH / "search.json").is_file():
         return True
     try:
@@ -181,7 +188,7 @@ def _sealed(kept: dict[str, Any], fit: Fit, files: dict[str, bytes]) -> dict[str
 
 
 def _made(fit: Fit) -> dict[str, Any]:
-    """How the model came about, for a reader of `model.json`; the whole of it is in `history.json`."""
+    """How the model came about, for a reader of `model.json`; `history.json` has it all."""
     return {
         "table": fit.table,
         "target": fit.schema.target,

@@ -26,7 +26,7 @@ class Stop:
 
 @contextmanager
 def interrupts() -> Iterator[Stop]:
-    """Route SIGINT and SIGTERM to a `Stop` for the length of a block; the old handlers come back."""
+    """Route SIGINT and SIGTERM to a `Stop` for the length of a block."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers

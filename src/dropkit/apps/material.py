@@ -90,7 +90,8 @@ def labelled(table: pd.DataFrame, request: Request, source: str) -> pd.DataFrame
     if not request.drop_unlabelled:
         raise TargetError(
             f"expected a target in every row; {missing} of {len(table)} rows of {source} have none "
-            f"in column {shown(request.target)}. Fill them in, or leave these rows out with --drop-unlabelled."
+            f"in column {shown(request.target)}. Fill them in, or leave these rows out with "
+            "--drop-unlabelled."
         )
     return table[~absent]
 
@@ -108,7 +109,9 @@ def split(target: np.ndarray, classes: int, share: float, seed: int) -> tuple[In
     short = max(1, round(share * len(target))) - int(counts.sum())
     for index in np.argsort(counts - wanted, kind="stable")[: max(0, short)]:
         counts[index] += 1
-    taken = [group[: min(count, len(group) - 1)] for group, count in zip(groups, counts, strict=True)]
+    taken = [
+        group[: min(count, len(group) - 1)] for group, count in zip(groups, counts, strict=True)
+    ]
     away = np.sort(np.concatenate(taken))
     kept = np.setdiff1d(np.arange(len(target)), away)
     return kept, away

@@ -17,8 +17,15 @@ def check_target(out: Path, table: str) -> None:
     ending(out)
     if out.is_dir():
         raise FolderError(f"expected a file to write predictions to; {out} is a folder.")
-    if table != STANDARD_INPUT and out.exists() and Path(table).exists() and os.path.samefile(out, table):
-        raise SettingError(f"--out {out} is the table itself; it would be overwritten. Choose another.")
+    if (
+        table != STANDARD_INPUT
+        and out.exists()
+        and Path(table).exists()
+        and os.path.samefile(out, table)
+    ):
+        raise SettingError(
+            f"--out {out} is the table itself; it would be overwritten. Choose another."
+        )
     saving.check_writable(out)
 
 

@@ -1,8 +1,9 @@
 """Predictions as a table: ids, the prediction, and the probability of each class.
 
 Numbers are written so that reading them back gives the same bits. In CSV and TSV, a text cell that
-a spreadsheet would run as a formula (`=cmd()`, `+...`, `-...`, `@...`, a leading tab or return) gets
-an apostrophe in front; cells that are plain numbers stay as they are. Other formats need no escape.
+a spreadsheet would run as a formula (`=cmd()`, `+...`, `-...`, `@...`, a leading tab or return)
+gets an apostrophe in front; cells that are plain numbers stay as they are. Other formats need no
+escape.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from dropkit.records import Schema
 if TYPE_CHECKING:
     import pandas as pd
 
-Cell = Union[str, float, int, None]
+Cell: TypeAlias = "str | float | int | None"
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - spreadsheets take the wide ones too
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -64,7 +65,9 @@ def sheet(
     return Sheet(tuple(unique([name for name, _ in columns])), tuple(cells for _, cells in columns))
 
 
-def identities(frame: pd.DataFrame, ids: Sequence[str], rows: Sequence[int]) -> dict[str, Sequence[Cell]]:
+def identities(
+    frame: pd.DataFrame, ids: Sequence[str], rows: Sequence[int]
+) -> dict[str, Sequence[Cell]]:
     """What names each row: its id columns, or else its number in `rows`."""
     there = [name for name in ids if name in frame.columns]
     if not there:
@@ -138,7 +141,9 @@ def _tsv_gz(sheet: Sheet) -> bytes:
 
 def _json_lines(sheet: Sheet) -> bytes:
     rows = zip(*sheet.columns, strict=True)
-    lines = (json.dumps(dict(zip(sheet.headers, row, strict=True)), ensure_ascii=False) for row in rows)
+    lines = (
+        json.dumps(dict(zip(sheet.headers, row, strict=True)), ensure_ascii=False) for row in rows
+    )
     return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
@@ -176,13 +181,16 @@ def _arrow(sheet: Sheet) -> Any:
 
 
 def _uniform(cells: Sequence[Cell]) -> Sequence[Cell]:
-    """The cells as they are if they are of one type, else as text: Arrow's columns have one type."""
+    """The cells as they are if they are of one type, as Arrow wants them, else as text."""
     kinds = {type(cell) for cell in cells if cell is not None}
     return cells if len(kinds) < 2 else [None if cell is None else str(cell) for cell in cells]
 
 
 def _written(cells: Sequence[Cell]) -> list[str]:
-    return [escape(cell) if isinstance(cell, str) else "" if cell is None else repr(cell) for cell in cells]
+    return [
+        escape(cell) if isinstance(cell, str) else "" if cell is None else repr(cell)
+        for cell in cells
+    ]
 
 
 def _plain(cell: Any) -> Cell:

@@ -1,4 +1,4 @@
-"""What a person sees while a fit runs: a live line on a terminal, plain lines elsewhere, or nothing.
+"""What a person sees while a fit runs: a live line on a terminal, else plain lines, or nothing.
 
 Everything goes to standard error, so that standard output is free for predictions.
 """
@@ -137,10 +137,17 @@ def _bar(console: Console) -> Bar:
     from rich.progress import Progress as Bar
     from rich.table import Column
 
-    facts = Column(no_wrap=True, overflow="ellipsis")  # a narrow terminal cuts the line, not folds it
+    facts = Column(
+        no_wrap=True, overflow="ellipsis"
+    )  # a narrow terminal cuts the line, not folds it
     return Bar(
         TextColumn("  {task.description}", markup=False, table_column=Column(no_wrap=True)),
-        BarColumn(bar_width=24 if console.width >= 90 else 8, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
+        BarColumn(
+            bar_width=24 if console.width >= 90 else 8,
+            complete_style="cyan",
+            finished_style="cyan",
+            pulse_style="cyan",
+        ),
         TextColumn("{task.fields[share]}", table_column=Column(no_wrap=True, justify="right")),
         TextColumn("{task.fields[facts]}", style="dim", markup=False, table_column=facts),
         console=console,

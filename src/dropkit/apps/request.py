@@ -10,7 +10,19 @@ from dropkit.errors import SettingError
 
 STANDARD_INPUT = "-"
 _PACKED = {".gz"}
-_TABLES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".jsonl", ".ndjson", ".json"}
+_TABLES = {
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".parquet",
+    ".pq",
+    ".feather",
+    ".arrow",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +120,11 @@ def _option(name: str, value: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
     if value is True:
         return [flag]
-    return [flag, f"{value:g}s" if name == "time" else f"{value:g}" if isinstance(value, float) else str(value)]
+    return [
+        flag,
+        f"{value:g}s"
+        if name == "time"
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value),
+    ]

@@ -15,7 +15,8 @@ from dropkit.errors import FolderError
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file by `content`, all or nothing.
 
-    Raises `FolderError` if the disk is full or the place may not be written; the old file then survives.
+    Raises `FolderError` if the disk is full or the place may not be written; the old file
+    then survives.
     """
     with explained(path), _sibling_file(path) as temporary:
         _write_synced(temporary, content)
@@ -26,7 +27,8 @@ def write_file(path: Path, content: bytes) -> None:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Replace a folder by what `fill` writes into a fresh one, all or nothing.
 
-    Raises `FolderError` if the disk is full or the place may not be written; the old folder then survives.
+    Raises `FolderError` if the disk is full or the place may not be written; the old folder
+    then survives.
     """
     fresh, previous = _beside(path, "saving"), previous_of(path)
     with explained(path):
@@ -45,7 +47,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def recover(path: Path) -> None:
-    """Put back the folder that a crash between the two renames of `write_folder` left under its spare name."""
+    """Put back the folder that a crash between two renames left under its spare name."""
     previous = previous_of(path)
     if not os.path.lexists(previous):
         return
@@ -87,7 +89,7 @@ def _beside(path: Path, purpose: str) -> Path:
 
 
 def _swap(fresh: Path, path: Path, previous: Path) -> None:
-    """Two renames: between them a crash leaves the old folder under its spare name, and `recover` finds it."""
+    """Two renames; after a crash between them, `recover` finds the old folder's spare name."""
     if not os.path.lexists(path):
         os.rename(fresh, path)
     else:
@@ -103,7 +105,7 @@ def _swap(fresh: Path, path: Path, previous: Path) -> None:
 
 @contextlib.contextmanager
 def _sibling_file(path: Path) -> Iterator[Path]:
-    """A name beside `path`, on the same disk so that a rename is atomic; removed if it is still there."""
+    """A name beside `path`, on the same disk so that a rename is atomic; removed at the end."""
     temporary = _beside(path, f"{os.getpid()}.saving")
     try:
         yield temporary

@@ -115,8 +115,12 @@ def _decay(cocktail: Cocktail) -> Check:
     if not cocktail.hidden_dropout:
         return Check(claim, None, "the winning cocktail has no hidden dropout")
     amount = cocktail.weight_decay
-    return Check(claim, amount > 0, f"weight decay {amount:.3g} at dropout rate "
-                 f"{cocktail.hidden_dropout:.3g}; biases are never decayed")
+    return Check(
+        claim,
+        amount > 0,
+        f"weight decay {amount:.3g} at dropout rate "
+        f"{cocktail.hidden_dropout:.3g}; biases are never decayed",
+    )
 
 
 def _curves(winner: Result) -> Check:

@@ -26,7 +26,7 @@ class Prior:
         """The amount at a quantile of the prior."""
         if not self.logarithmic:
             return self.low + quantile * (self.high - self.low)
-        return self.low * (self.high / self.low) ** quantile
+        return self.low * math.exp(quantile * math.log(self.high / self.low))
 
     def moved(self, value: float, by: float) -> float:
         """An amount shifted by a share of the prior's range, kept within it."""
@@ -43,7 +43,7 @@ _RATES: dict[Task, Prior] = {
 }
 PRIORS = {
     "hidden_dropout": Prior(0.9, 0.02, 0.6, logarithmic=False),
-    "input_dropout": Prior(0.25, 0.01, 0.2, logarithmic=False),
+    "input_dropout": Prior(0.4, 0.01, 0.2, logarithmic=False),
     "weight_decay": Prior(0.9, 0.01, 3.0),
     "l1": Prior(0.25, 3e-3, 0.1),
     "label_smoothing": Prior(0.3, 0.01, 0.1),
@@ -113,5 +113,3 @@ def simplicity(cocktail: Cocktail) -> tuple[int, float]:
 def simplest(cocktails: Sequence[Cocktail]) -> int:
     """Index of the simplest of some cocktails."""
     return min(range(len(cocktails)), key=lambda index: simplicity(cocktails[index]))
-
-

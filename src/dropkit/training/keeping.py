@@ -74,7 +74,8 @@ def unpack(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Saved:
 def trial_of(values: Mapping[str, Any]) -> Trial:
     """A trial from its plain values."""
     curves = tuple(
-        Curve(**{name: _tuple(value) for name, value in curve.items()}) for curve in values["curves"]
+        Curve(**{name: _tuple(value) for name, value in curve.items()})
+        for curve in values["curves"]
     )
     rest = {
         "cocktail": Cocktail(**values["cocktail"]),

@@ -32,7 +32,9 @@ def error_rate(prediction: Tensor, truth: Tensor) -> float:
 def balanced_error(prediction: Tensor, truth: Tensor) -> float:
     """1 - the mean over classes present of the class's recall."""
     hit = (prediction.argmax(1) == truth).double()
-    return 1.0 - sum(float(hit[truth == c].mean()) for c in truth.unique()) / len(truth.unique())
+    counts = truth.bincount(minlength=prediction.shape[1])
+    hits = truth.bincount(hit, minlength=prediction.shape[1])
+    return 1.0 - float((hits / counts)[counts > 0].mean())
 
 
 def ranking_error(prediction: Tensor, truth: Tensor) -> float:
@@ -41,11 +43,10 @@ def ranking_error(prediction: Tensor, truth: Tensor) -> float:
     pairs = int(positive.sum()) * int((~positive).sum())
     if not pairs:
         return 0.5
-    _, place, count = prediction[:, 1].unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0)
-    rank = (last - (count - 1) / 2)[place]  # mean rank among ties
-    wins = float(rank[positive].sum()) - int(positive.sum()) * (int(positive.sum()) + 1) / 2
-    return 1.0 - wins / pairs
+    losers = prediction[~positive, 1].sort().values
+    winners = prediction[positive, 1].contiguous()
+    below = torch.searchsorted(losers, winners) + torch.searchsorted(losers, winners, right=True)
+    return 1.0 - float(below.sum()) / 2 / pairs
 
 
 def root_mean_squared_error(prediction: Tensor, truth: Tensor) -> float:
@@ -78,7 +79,7 @@ REGRESSION: dict[str, Loss] = {
 
 
 def choose(metric: str, schema: Schema) -> str:
-    """The metric's name, with "auto" made plain; raises SettingError if it does not fit the task."""
+    """The metric's name, "auto" made plain; raises SettingError if it does not fit the task."""
     names = REGRESSION if schema.task == "regression" else CLASSIFICATION
     if metric == "auto":
         return next(iter(names))

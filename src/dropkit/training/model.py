@@ -101,9 +101,7 @@ class Model:
         return result
 
     @torch.no_grad()
-    def _predict(
-        self, inputs: Inputs, networks: Parameters, bins: Bins, shares: Tensor
-    ) -> Tensor:
+    def _predict(self, inputs: Inputs, networks: Parameters, bins: Bins, shares: Tensor) -> Tensor:
         outputs = forward(self._shape, networks, bins, inputs)
         members = self._readout.read(outputs)
         mixed = torch.tensordot(shares, members, dims=1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
     if shape.pieces:
         result["pieces"] = (shape.pieces, shape.hidden[0])
     widths = (shape.plain, *shape.hidden, shape.outputs)
-    for index, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
         result[f"weight.{index}"] = (fan_in, fan_out)
         result[f"bias.{index}"] = (1, fan_out)
     return result

@@ -84,4 +84,3 @@ class Optimizer:
             for name in state:
                 state[name] = state[name][members]
         self._take(doses)
-

@@ -87,6 +87,8 @@ def _size(rows: int) -> tuple[int, int, int]:
         return 64, 64, 26
     if rows < 10_000:
         return 128, 128, 18
+    if rows < 50_000:
+        return 192, 256, 10
     if rows < 100_000:
         return 192, 256, 14
     return 256, 512, 8

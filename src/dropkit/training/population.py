@@ -150,8 +150,8 @@ class Population:
         self._noisy = []
         improved: list[int] = []
         for place, member in enumerate(self.alive):
-            point = (self.step / self.steps_per_epoch, noisy[place], train[place], validation[place])
-            self.history[member].append(point)
+            epoch = self.step / self.steps_per_epoch
+            self.history[member].append((epoch, noisy[place], train[place], validation[place]))
             if validation[place] < self.best_loss[member]:
                 self.best_loss[member] = validation[place]
                 self.best_point[member] = len(self.history[member]) - 1
@@ -165,8 +165,7 @@ class Population:
         stay = [
             member
             for member in self.alive
-            if self.step / self.steps_per_epoch
-            - self.history[member][self.best_point[member]][0]
+            if self.step / self.steps_per_epoch - self.history[member][self.best_point[member]][0]
             <= waited
             and math.isfinite(self.history[member][-1][3])
         ]
@@ -264,7 +263,8 @@ class Population:
         shape = self.material.shape
         width = shape.pieces + shape.plain + sum(shape.hidden)
         step = max(1, _CELLS // (width * max(1, len(rows))))
-        parts = [self._forward(weights, self._inputs(part)) for part in rows.split(step, 1)]
+        starts = range(0, rows.shape[1], step)
+        parts = [self._forward(weights, self._inputs(rows[:, at : at + step])) for at in starts]
         return torch.cat(parts, 1)
 
     def _mean_loss(self, weights: Parameters, rows: Tensor, real: Tensor) -> list[float]:

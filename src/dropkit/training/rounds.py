@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -15,8 +16,8 @@ from dropkit.records import Cocktail, Trial
 from dropkit.training.cocktails import simplicity
 from dropkit.training.metrics import Judge, standard_error
 from dropkit.training.network import Parameters
-from dropkit.training.population import Material, Member, Pace, Population
 from dropkit.training.outputs import Readout
+from dropkit.training.population import Material, Member, Pace, Population
 
 Origin = Literal["grid", "sampled", "refined", "ablation"]
 
@@ -132,7 +133,7 @@ class Round:
         members = list(self._members(trial))
         prediction = self._prediction(trial)
         replicates = self._judge.replicates(prediction)
-        places = torch.arange(len(self._judge.truth)).split([len(fold) for fold in self._folds])
+        places = _places(self._folds)
         record = Trial(
             origin=self.origins[trial],
             cocktail=self.cocktails[trial],
@@ -156,8 +157,12 @@ class Round:
         self._rung, self._left, self.work = values["rung"], list(values["left"]), values["work"]
 
 
+def _places(folds: Sequence[Tensor]) -> list[Tensor]:
+    """Where each fold's rows stand in `Judge.truth`."""
+    ends = list(accumulate(len(fold) for fold in folds))
+    return [torch.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]
+
+
 def _out_of_fold(parts: Sequence[Tensor], folds: Sequence[Tensor]) -> Tensor:
     """Predictions of each fold's rows, fold after fold: the order of `Judge.truth`."""
     return torch.cat([part[: len(fold)] for part, fold in zip(parts, folds, strict=True)])
-
-

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dropkit.errors import ModelFolderError
 from dropkit.kernel import derive
-from dropkit.records import Cocktail, Effect, Outcome, Progress, Schema, Trial
+from dropkit.records import Cocktail, Effect, Outcome, Progress, Schema
 from dropkit.training import cocktails, metrics
 from dropkit.training.checks import checklist
 from dropkit.training.encoding import Encoder
@@ -27,7 +27,6 @@ from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
 from dropkit.training.population import Material
 from dropkit.training.rounds import Origin, Result, Round
-
 
 _SLICE = 0.1
 """Seconds of training per call of `advance`; the length of a slice does not touch the result."""
@@ -136,7 +135,7 @@ class Search:
 
     # ---- rounds
 
-    def _open(self, recipes: Sequence[Cocktail], origins: Sequence[Origin]) -> None:
+    def _open(self, recipes: Sequence[Cocktail], origins: Sequence[Origin]) -> Round:
         self._round = Round(
             self._material,
             self._readout,
@@ -148,6 +147,7 @@ class Search:
             derive(self._seed, 2, self._rounds),
             paired="ablation" in origins,
         )
+        return self._round
 
     def _first(self) -> tuple[list[Cocktail], list[Origin]]:
         task, count = self._schema.task, self._plan.first
@@ -156,16 +156,18 @@ class Search:
         grid = [recipe for recipe in grid if recipe in middle]
         keys = [derive(self._seed, 3, index) for index in range(count - len(grid))]
         recipes = grid + [cocktails.sampled(task, key) for key in keys]
-        return recipes, ["grid"] * len(grid) + ["sampled"] * len(keys)
+        origins: list[Origin] = ["grid"] * len(grid)
+        origins += ["sampled"] * len(keys)
+        return recipes, origins
 
     def _refined(self) -> tuple[list[Cocktail], list[Origin]]:
         task = self._schema.task
         ranked = sorted(self._results, key=lambda result: result.trial.loss)[:_PARENTS]
+        parents = [ranked[index % len(ranked)] for index in range(self._plan.refined)]
+        key = derive(self._seed, 4, self._rounds)
         recipes = [
-            cocktails.refine(
-                ranked[index % len(ranked)].trial.cocktail, task, derive(self._seed, 4, self._rounds, index)
-            )
-            for index in range(self._plan.refined)
+            cocktails.refine(parent.trial.cocktail, task, derive(key, index))
+            for index, parent in enumerate(parents)
         ]
         return recipes, ["refined"] * len(recipes)
 
@@ -260,7 +262,7 @@ class Search:
             metric=self._metric,
             trials=trials,
             winner=chosen,
-            effects=effects(trials),
+            effects=effects(results),
             ensemble=tuple(weights),
             validation=self._judge.loss(mixed),
             folds=len(self._folds),
@@ -291,8 +293,7 @@ class Search:
             self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
             self._round = None
             if saved.recipes:
-                self._open(saved.recipes, saved.origins)
-                self._round.restore(saved.tensors, saved.values)
+                self._open(saved.recipes, saved.origins).restore(saved.tensors, saved.values)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
 
@@ -310,15 +311,26 @@ def _is_tied(result: Result, best: Result) -> bool:
     return result.trial.loss - best.trial.loss <= _TIE * noise
 
 
-def effects(trials: Sequence[Trial]) -> tuple[Effect, ...]:
-    """What each regularizer bought, from an ablation: paired differences over folds."""
-    ablation = [trial for trial in trials if trial.origin == "ablation"]
+def effects(results: Sequence[Result]) -> tuple[Effect, ...]:
+    """What each regularizer bought, from an ablation: paired differences over folds.
+
+    With a single holdout there are no folds: the interval is then over its rows (jackknife), and
+    does not hold the noise of training.
+    """
+    ablation = [result for result in results if result.trial.origin == "ablation"]
     found = []
     for variant in ablation[1:]:
         full = ablation[0]
-        name = next(n for n in full.cocktail.active if getattr(variant.cocktail, n) == 0)
-        gains = [off - on for off, on in zip(variant.losses, full.losses, strict=True)]
-        low, high = metrics.t_interval(gains)
+        used, left = full.trial.cocktail, variant.trial.cocktail
+        name = next(name for name in used.active if getattr(left, name) == 0)
+        gains = [
+            off - on for off, on in zip(variant.trial.losses, full.trial.losses, strict=True)
+        ]
         gain = sum(gains) / len(gains)
-        found.append(Effect(name, getattr(full.cocktail, name), gain, low, high))
+        if len(gains) > 1:
+            low, high = metrics.t_interval(gains)
+        else:
+            half = 1.96 * metrics.standard_error(variant.replicates - full.replicates)
+            low, high = gain - half, gain + half
+        found.append(Effect(name, getattr(used, name), gain, low, high))
     return tuple(found)
