@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 import pytest
-from workbench import RICH, within
 
 from dropkit.kernel import derive
 from dropkit.records import REGULARIZERS, Cocktail, Task
@@ -21,6 +20,7 @@ from dropkit.training.cocktails import (
     start,
     without,
 )
+from workbench import RICH, within
 
 TASKS: tuple[Task, ...] = ("regression", "classification")
 
@@ -45,7 +45,8 @@ def lawful(cocktail: Cocktail, task: Task) -> bool:
     if cocktail.learning_rate == 0:
         return False
     return all(
-        amount == 0 or (name in priors and priors[name].low * 0.999 <= amount <= priors[name].high * 1.001)
+        amount == 0
+        or (name in priors and priors[name].low * 0.999 <= amount <= priors[name].high * 1.001)
         for name, amount in asdict(cocktail).items()
     )
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from workbench import LAYOUT, RICH, SHAPE, within
 
 from dropkit.kernel import Stream
 from dropkit.kernel.streams import realized
@@ -14,6 +13,7 @@ from dropkit.records import Cocktail
 from dropkit.training.doses import Doses, row_loss
 from dropkit.training.encoding import Layout
 from dropkit.training.network import EMBEDDING_WIDTH, Inputs
+from workbench import LAYOUT, RICH, SHAPE, within
 
 ROWS = 4001
 
@@ -91,7 +91,7 @@ def test_an_absent_ingredient_leaves_the_very_objects() -> None:
 
 
 def test_mixup_is_convex_and_its_share_is_the_label_s() -> None:
-    """Mutants: the share of the neighbour for the label; another share for flags than for numbers."""
+    """Mutants: the share of the neighbour for the label; a share for flags of their own."""
     dosed = doses(Cocktail(), Cocktail(mixup=0.4), Cocktail(mixup=0.4))
     given = numbered(3, rows=50)
     seen, share = dosed.mix(given, Stream(2))
@@ -131,14 +131,15 @@ def test_smoothing_is_torch_s_own_for_each_member() -> None:
     amounts = (0.0, 0.1, 0.4)
     got = doses(*(Cocktail(label_smoothing=a) for a in amounts)).loss(logits, truth, None)
     for member, amount in enumerate(amounts):
-        expected = functional.cross_entropy(
-            logits[member], truth[member], label_smoothing=amount
-        )
+        expected = functional.cross_entropy(logits[member], truth[member], label_smoothing=amount)
         assert torch.allclose(got[member], expected)
 
 
 def test_values_are_judged_by_their_squared_error() -> None:
-    outputs, truth = torch.randn(2, 9, 1, generator=torch.Generator().manual_seed(0)), torch.ones(2, 9)
+    outputs, truth = (
+        torch.randn(2, 9, 1, generator=torch.Generator().manual_seed(0)),
+        torch.ones(2, 9),
+    )
     got = doses(RICH, RICH).loss(outputs, truth, None)
     assert torch.allclose(got, (outputs[..., 0] - 1).square().mean(1))
 
@@ -153,7 +154,12 @@ def test_input_dropout_drops_features_as_a_whole() -> None:
     for block in (masks.others[1, :, :3], masks.others[1, :, 3:]):
         assert torch.equal(block.amin(1), block.amax(1))
     rate = float(realized(torch.tensor(0.2)))
-    features = [masks.numbers[1, :, 0], masks.numbers[1, :, 1], masks.others[1, :, 0], masks.others[1, :, 3]]
+    features = [
+        masks.numbers[1, :, 0],
+        masks.numbers[1, :, 1],
+        masks.others[1, :, 0],
+        masks.others[1, :, 3],
+    ]
     for feature in features:
         assert within(int((feature == 0).sum()), ROWS, rate)
         assert feature.max() == pytest.approx(1 / (1 - rate))

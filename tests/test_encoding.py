@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from workbench import TARGETS, column, mixed, schema, text
 
 from dropkit.errors import ColumnError, DropkitWarning
 from dropkit.training.columns import infer_schema
 from dropkit.training.encoding import BINS, ONE_HOT, RARE, ROWS_PER_BIN, Encoder
 from dropkit.training.network import encode
+from workbench import TARGETS, column, mixed, schema, text
 
 
 def fitted(cells: Any, kind: str = "number", **about: Any) -> tuple[Encoder, pd.DataFrame]:
@@ -162,7 +162,7 @@ def many() -> tuple[Encoder, pd.DataFrame]:
 
 
 def test_many_levels_have_a_vector_each_but_rare_ones_share() -> None:
-    """Mutants: codes from 0, so that a level is 'unknown'; rare levels with vectors of their own."""
+    """Mutants: codes from 0, so that a level is 'unknown'; a vector for each rare level."""
     encoder, frame = many()
     seen = encoder.transform(frame)
     assert encoder.layout.levels == (99,)

@@ -329,11 +329,12 @@ def test_the_old_model_survives_a_full_disk(
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 300 kB."""
+def tiny_disk(tmp_path: Path, fitted: Path) -> Iterator[Path]:
+    """A file system that holds one model, but not two."""
+    size = sum(path.stat().st_size + 8192 for path in fitted.iterdir()) * 3 // 2
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("this process may not mount a file system")
     yield place

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from workbench import ALARM, within
 
 from dropkit.kernel import Stream, derive
 from dropkit.kernel.streams import realized
+from workbench import ALARM, within
 
 RATES = (0.0, 0.001, 0.1, 0.5, 0.95)
 SHAPES = ((1, 100_003), (7, 11, 1301), (3, 40_001))
@@ -45,6 +45,13 @@ def test_the_realized_rate_is_the_nearest_of_65536(rate: float) -> None:
     got = float(realized(torch.tensor(rate)))
     assert abs(got - rate) <= 2**-17
     assert (got * 2**16).is_integer()
+
+
+def test_a_rate_next_to_one_still_keeps_a_few() -> None:
+    """Mutant: a rate rounded up to 1, whose threshold wraps around: all kept, times infinity."""
+    factor = Stream(1).keep(torch.tensor(1 - 2**-18), (1_000_000,))
+    assert factor.isfinite().all()
+    assert within(int((factor != 0).sum()), 1_000_000, 2**-16)
 
 
 def test_a_rate_of_zero_keeps_everything_exactly() -> None:
@@ -129,7 +136,9 @@ def test_derived_keys_differ_in_order_depth_and_seed() -> None:
 
 def test_derived_keys_are_64_bits_of_avalanche() -> None:
     """One bit of a word changes half of the key's bits. Mutant: a mixer without multiplication."""
-    keys = [(derive(7, word), derive(7, word ^ (1 << bit))) for word in range(64) for bit in range(64)]
+    keys = [
+        (derive(7, word), derive(7, word ^ (1 << bit))) for word in range(64) for bit in range(64)
+    ]
     assert all(0 <= key < 1 << 64 for pair in keys for key in pair)
     flips = sum((one ^ two).bit_count() for one, two in keys)
     assert within(flips, 64 * len(keys), 0.5)
@@ -139,6 +148,11 @@ def test_derived_keys_are_64_bits_of_avalanche() -> None:
 def test_any_integer_is_a_key(key: int) -> None:
     assert 0 <= derive(key, -3, 1 << 70) < 1 << 64
     assert Stream(key).normal((2,)).isfinite().all()
+
+
+def test_a_numpy_integer_is_the_same_key() -> None:
+    """A seed often comes out of an array."""
+    assert derive(np.int64(3), np.int32(-4)) == derive(3, -4)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])

@@ -10,7 +10,6 @@ import torch
 from scipy import stats
 from sklearn import metrics as sk
 from torch import Tensor
-from workbench import column, schema
 
 from dropkit.errors import SettingError
 from dropkit.training.metrics import (
@@ -21,6 +20,7 @@ from dropkit.training.metrics import (
     standard_error,
     t_interval,
 )
+from workbench import column, schema
 
 ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "log_loss": lambda y, p: sk.log_loss(y, p, labels=range(p.shape[1])),
@@ -90,7 +90,12 @@ def test_auto_is_log_loss_or_rmse() -> None:
     assert choose("auto", binary) == choose("auto", triple) == "log_loss"
     assert choose("auto", values) == "rmse"
     assert choose("roc_auc", binary) == "roc_auc"
-    for metric, table in (("roc_auc", triple), ("rmse", binary), ("accuracy", values), ("x", values)):
+    for metric, table in (
+        ("roc_auc", triple),
+        ("rmse", binary),
+        ("accuracy", values),
+        ("x", values),
+    ):
         with pytest.raises(SettingError, match=metric):
             choose(metric, table)
 

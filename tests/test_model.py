@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from workbench import TARGETS, finished, mixed, search, text
 
 from dropkit.errors import ColumnError, DropkitWarning
 from dropkit.training.model import Model
 from dropkit.training.network import Inputs, forward
+from workbench import TARGETS, finished, mixed, search, text
 
 
 @functools.cache
@@ -62,7 +62,9 @@ def test_a_row_does_not_feel_its_neighbours(target: str) -> None:
         alone = fitted(target).predict(many.iloc[[row]])
         assert np.allclose(alone[0], together[row], atol=1e-12, rtol=0)
     order = np.random.default_rng(0).permutation(1400)
-    assert np.allclose(fitted(target).predict(many.iloc[order]), together[order], atol=1e-12, rtol=0)
+    assert np.allclose(
+        fitted(target).predict(many.iloc[order]), together[order], atol=1e-12, rtol=0
+    )
 
 
 def test_columns_are_found_by_name() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
-from workbench import ALARM, ENDS, SHAPE, bins_of, inputs, parameters
 
 from dropkit.training.network import (
     EMBEDDING_WIDTH,
@@ -23,6 +23,7 @@ from dropkit.training.network import (
     initialize,
     sizes,
 )
+from workbench import ALARM, ENDS, SHAPE, bins_of, inputs, parameters
 
 BINS = bins_of(*ENDS)
 
@@ -31,7 +32,7 @@ def naive_encoding(numbers: Tensor, ends: tuple[tuple[float, ...], ...]) -> Tens
     """The encoding of one row of numbers, piece by piece."""
     pieces = []
     for number, cuts in zip(numbers.tolist(), ends, strict=True):
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in pairwise(cuts):
             pieces.append(min(1.0, max(0.0, (number - low) / (high - low))))
     return torch.tensor(pieces, dtype=torch.float64)
 
@@ -57,7 +58,7 @@ def plain_input(weights: Parameters, given: Inputs, member: int) -> Tensor:
 
 
 def test_a_population_is_so_many_plain_networks() -> None:
-    """Mutants: a neighbour's weights or levels; layers in another order; an activation at the end."""
+    """Mutants: a neighbour's weights or levels; layers in another order; a last activation."""
     weights, given = parameters(members=4), inputs(members=4)
     together = forward(SHAPE, weights, BINS, given)
     for member in range(4):
@@ -160,7 +161,9 @@ def hidden_masks(members: int = 3, rows: int = 10, rate: float = 0.5) -> tuple[T
     )
 
 
-def naive_masked(weights: Parameters, state: Tensor, masks: tuple[Tensor, ...], member: int) -> Tensor:
+def naive_masked(
+    weights: Parameters, state: Tensor, masks: tuple[Tensor, ...], member: int
+) -> Tensor:
     """One member with dropout after each activation, before the next linear map."""
     network = plain_network(SHAPE, weights, member)
     for index, mask in enumerate(masks):

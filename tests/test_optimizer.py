@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from workbench import LAYOUT, RICH, SHAPE, equal, parameters
 
 from dropkit.records import Cocktail
 from dropkit.training.doses import Doses
 from dropkit.training.network import Parameters, decays
 from dropkit.training.optimizer import Optimizer
+from workbench import LAYOUT, RICH, SHAPE, equal, parameters
 
 STEPS_PER_EPOCH = 4
 
@@ -25,7 +25,9 @@ def gradients(step: int, weights: Parameters, among: Sequence[int]) -> Parameter
     result = {}
     for place, (name, value) in enumerate(weights.items()):
         drawn = [
-            torch.randn(value.shape[1:], generator=torch.Generator().manual_seed(hash((step, place, m))))
+            torch.randn(
+                value.shape[1:], generator=torch.Generator().manual_seed(hash((step, place, m)))
+            )
             for m in among
         ]
         result[name] = torch.stack(drawn)
@@ -66,7 +68,10 @@ def test_each_member_is_trained_as_by_torch() -> None:
         plain = {name: value[member].clone().requires_grad_() for name, value in start(3).items()}
         torchs = torch.optim.AdamW(
             [
-                {"params": [v for n, v in plain.items() if decays(n)], "weight_decay": cocktail.weight_decay},
+                {
+                    "params": [v for n, v in plain.items() if decays(n)],
+                    "weight_decay": cocktail.weight_decay,
+                },
                 {"params": [v for n, v in plain.items() if not decays(n)], "weight_decay": 0.0},
             ],
             betas=(0.9, 0.95),

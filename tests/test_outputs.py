@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from workbench import text
 
 from dropkit.training.outputs import Readout
+from workbench import text
 
 VALUES = np.array([10.0, 20.0, 30.0, 100.0])
 CODES = np.array([0, 1, 1, 2, 1])
@@ -38,7 +38,7 @@ def test_a_loss_is_told_in_the_target_s_units() -> None:
     assert Readout.fit(CODES, 3).error(0.5) == 0.5
 
 
-@pytest.mark.parametrize("values", [[5.0] * 4, [1e12, 1e12 + 1], [1e-300, 3e-300]])
+@pytest.mark.parametrize("values", [[5.0] * 4, [1e12, 1e12 + 1], [1e-300, 3e-300], [1e200, -3e200]])
 def test_odd_targets_stay_finite(values: list[float]) -> None:
     readout = Readout.fit(np.array(values), 0)
     read = readout.read(readout.learned(np.array(values))[:, None])

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from workbench import RICH, STILL, equal, folds_of, material, population, text, trained
 
 from dropkit.records import Cocktail
 from dropkit.training.doses import row_loss
 from dropkit.training.encoding import Encoded
 from dropkit.training.network import Inputs, Parameters, forward
 from dropkit.training.population import Material, Member, Pace, Population
+from workbench import RICH, STILL, equal, folds_of, material, population, text, trained
 
 QUIET = [
     Cocktail(learning_rate=5e-3),
@@ -40,9 +40,7 @@ def test_together_as_alone(outputs: int) -> None:
     together = trained(population(stuff, QUIET))
     for place, cocktail in enumerate(QUIET):
         members = [Member(cocktail, place % 2, place)]
-        alone = trained(
-            Population(stuff, folds_of(32, 2), members, together.pace, key=5)
-        )
+        alone = trained(Population(stuff, folds_of(32, 2), members, together.pace, key=5))
         points = torch.tensor(together.history[place])
         assert torch.allclose(points, torch.tensor(alone.history[0]), atol=1e-5, rtol=1e-4)
         for name, value in alone.best.items():
@@ -94,7 +92,9 @@ def test_the_best_weights_are_kept_and_give_the_best_loss() -> None:
         assert one.best_point[member] == validation.index(min(validation))
         rows = folds_of(32, 2)[member % 2]
         weights = {name: value[[member]] for name, value in one.best.items()}
-        assert float(losses_of(stuff, weights, rows)[0]) == pytest.approx(one.best_loss[member], rel=1e-5)
+        assert float(losses_of(stuff, weights, rows)[0]) == pytest.approx(
+            one.best_loss[member], rel=1e-5
+        )
         outputs = one.predict([member])[0]
         assert float(row_loss(outputs[None], stuff.truth[rows][None]).mean()) == pytest.approx(
             one.best_loss[member], rel=1e-5
@@ -108,8 +108,12 @@ def test_the_second_loss_is_of_training_rows_in_evaluation_mode() -> None:
     one = trained(population(stuff, [cocktail], epochs=20, evaluations=10))
     _, noisy, train, validation = one.history[0][-1]
     weights = one.optimizer.weights(one.parameters)
-    assert train == pytest.approx(float(losses_of(stuff, weights, folds_of(128, 2)[1])[0]), rel=1e-5)
-    assert validation == pytest.approx(float(losses_of(stuff, weights, folds_of(128, 2)[0])[0]), rel=1e-5)
+    assert train == pytest.approx(
+        float(losses_of(stuff, weights, folds_of(128, 2)[1])[0]), rel=1e-5
+    )
+    assert validation == pytest.approx(
+        float(losses_of(stuff, weights, folds_of(128, 2)[0])[0]), rel=1e-5
+    )
     assert noisy > train
 
 
@@ -154,7 +158,9 @@ def test_a_member_without_a_number_leaves_and_harms_nobody() -> None:
     assert all(value.isfinite().all() for value in one.best.values())
     calm = trained(population(stuff, [QUIET[0], QUIET[0], QUIET[2]]))
     for member in (0, 2):
-        assert torch.tensor(one.best_loss)[member] == pytest.approx(calm.best_loss[member], rel=1e-5)
+        assert torch.tensor(one.best_loss)[member] == pytest.approx(
+            calm.best_loss[member], rel=1e-5
+        )
 
 
 def test_who_no_longer_improves_leaves_after_its_patience() -> None:
@@ -184,7 +190,13 @@ def test_survivors_are_not_touched_by_a_departure() -> None:
     assert len(thinned.history[0]) < len(whole.history[0])
 
 
-COMPANY = [RICH, STILL, replace(RICH, l1=0.0), Cocktail(learning_rate=1e30), Cocktail(hidden_dropout=0.5)]
+COMPANY = [
+    RICH,
+    STILL,
+    replace(RICH, l1=0.0),
+    Cocktail(learning_rate=1e30),
+    Cocktail(hidden_dropout=0.5),
+]
 
 
 @pytest.mark.parametrize("stop", [0, 1, 5, 11, 12, 23])

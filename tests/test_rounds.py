@@ -6,26 +6,30 @@ import math
 
 import pytest
 import torch
-from workbench import RICH, folds_of, material, trained
 
 from dropkit.records import Cocktail
 from dropkit.training.metrics import Judge, standard_error
 from dropkit.training.outputs import Readout
 from dropkit.training.population import Pace
 from dropkit.training.rounds import Origin, Round
+from workbench import RICH, folds_of, material, trained
 
 GOOD = Cocktail(learning_rate=1e-2)
 HOPELESS = Cocktail(learning_rate=1e-7)
 PACE = Pace(epochs=30, batch=16, evaluations=30, patience=1.0)
 
 
-def make(cocktails: list[Cocktail], origin: Origin = "grid", outputs: int = 3, **more: bool) -> Round:
+def make(
+    cocktails: list[Cocktail], origin: Origin = "grid", outputs: int = 3, **more: bool
+) -> Round:
     stuff, folds = material(128, outputs), folds_of(128, 2)
     metric = "rmse" if outputs == 1 else "log_loss"
     truth = stuff.truth[torch.cat(folds)]
     judge = Judge(metric, truth.double() if outputs == 1 else truth, 3)
     readout = Readout(outputs) if outputs > 1 else Readout(0, low=-9.0, high=9.0)
-    return Round(stuff, readout, folds, judge, cocktails, [origin] * len(cocktails), PACE, 7, **more)
+    return Round(
+        stuff, readout, folds, judge, cocktails, [origin] * len(cocktails), PACE, 7, **more
+    )
 
 
 def run(one: Round) -> Round:
@@ -36,8 +40,8 @@ def run(one: Round) -> Round:
 
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_losers_leave_as_the_rungs_pass(outputs: int) -> None:
-    """Mutants: leaders that leave; a trial that leaves with one fold only; work that is not saved."""
-    done = run(make([GOOD, HOPELESS, GOOD, HOPELESS], outputs=outputs))
+    """Mutants: leaders that leave; a trial that leaves with one fold only; work that goes on."""
+    done = run(make([GOOD, HOPELESS, GOOD, HOPELESS], outputs=outputs, paired=True))
     left = [result.trial.left for result in done.results()]
     assert left[0] == left[2] == 1.0
     assert left[1] < 1.0 and left[3] < 1.0
@@ -48,7 +52,7 @@ def test_losers_leave_as_the_rungs_pass(outputs: int) -> None:
 
 def test_equals_do_not_leave() -> None:
     """Mutant: successive halving whatever the noise."""
-    done = run(make([GOOD, GOOD, GOOD, GOOD]))
+    done = run(make([GOOD, GOOD, GOOD, GOOD], paired=True))
     assert [result.trial.left for result in done.results()] == [1.0] * 4
 
 

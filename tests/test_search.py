@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from workbench import TARGETS, column, finished, mixed, schema, search, text
 
 from dropkit.errors import ModelFolderError, SettingError
 from dropkit.records import Cocktail, Curve, Trial
@@ -19,6 +19,7 @@ from dropkit.training import search as searching
 from dropkit.training.metrics import CLASSIFICATION, REGRESSION, standard_error
 from dropkit.training.rounds import Origin, Result
 from dropkit.training.search import Search, effects, winner
+from workbench import TARGETS, column, finished, mixed, schema, search, text
 
 ROWS = 64
 TRIAL = 8 * 20
@@ -56,7 +57,8 @@ def moved(one: Search, calls: int) -> Search:
 def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each `advance` is one step, whatever the machine's speed."""
     ticks = iter(range(10**9))
-    monkeypatch.setattr(searching.time, "perf_counter", lambda: float(next(ticks)))
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    monkeypatch.setattr(searching, "time", clock)
     monkeypatch.setattr(searching, "_SLICE", 1.5)
 
 
@@ -116,7 +118,9 @@ def test_looking_changes_nothing(short: Callable[..., Search], at: int) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["trials", "work", "rounds"])
-def test_a_checkpoint_that_lacks_something_is_said(short: Callable[..., Search], spoil: str) -> None:
+def test_a_checkpoint_that_lacks_something_is_said(
+    short: Callable[..., Search], spoil: str
+) -> None:
     tensors, description = moved(short(), 1).state()
     del description[spoil]
     with pytest.raises(ModelFolderError, match=spoil):
@@ -209,7 +213,12 @@ def test_every_metric_can_judge(short: Callable[..., Search], metric: str) -> No
 
 
 def test_a_metric_that_does_not_fit_is_said() -> None:
-    for target, metric in (("amount", "accuracy"), ("rank", "roc_auc"), ("won", "rmse"), ("won", "?")):
+    for target, metric in (
+        ("amount", "accuracy"),
+        ("rank", "roc_auc"),
+        ("won", "rmse"),
+        ("won", "?"),
+    ):
         with pytest.raises(SettingError):
             search(mixed(), target, metric=metric)
 
@@ -249,7 +258,9 @@ def test_an_ablation_names_what_the_winner_had(short: Callable[..., Search]) -> 
     ablation = [trial for trial in outcome.trials if trial.origin == "ablation"]
     best = outcome.trials[outcome.winner].cocktail
     assert ablation[0].cocktail == best
-    assert [effect.regularizer for effect in outcome.effects] == list(best.active)[: len(ablation) - 1]
+    assert [effect.regularizer for effect in outcome.effects] == list(best.active)[
+        : len(ablation) - 1
+    ]
     for effect, variant in zip(outcome.effects, ablation[1:], strict=True):
         assert effect.setting == getattr(best, effect.regularizer) > 0
         assert set(best.active) - set(variant.cocktail.active) == {effect.regularizer}
@@ -257,30 +268,62 @@ def test_an_ablation_names_what_the_winner_had(short: Callable[..., Search]) -> 
         assert all(len(curve.epochs) for curve in variant.curves)
 
 
+@pytest.mark.usefixtures("step_by_step")
+def test_an_ablation_that_has_not_begun_claims_nothing(short: Callable[..., Search]) -> None:
+    """Mutant: a gain of exactly 0 for networks that were stopped before their first step."""
+    one = short()
+    while one.progress.phase != "what each regularizer bought":
+        one.advance()
+    assert one.outcome().effects == ()
+
+
 def trial(cocktail: Cocktail, losses: tuple[float, ...], origin: Origin = "sampled") -> Trial:
     curve = Curve((1.0,), (0.5,), (0.5,), (0.5,), 0)
     return Trial(origin, cocktail, losses, sum(losses) / len(losses), 0.1, 1.0, (curve,))
 
 
-def test_an_effect_is_the_loss_without_minus_the_loss_with() -> None:
-    full = Cocktail(hidden_dropout=0.2, weight_decay=0.1)
-    found = effects([
-        trial(full, (0.0, 0.0)),
-        trial(full, (1.0, 2.0), "ablation"),
-        trial(Cocktail(weight_decay=0.1), (1.5, 2.7), "ablation"),
-        trial(Cocktail(hidden_dropout=0.2), (0.9, 1.9), "ablation"),
-    ])
-    assert [(e.regularizer, e.setting) for e in found] == [("hidden_dropout", 0.2), ("weight_decay", 0.1)]
-    assert [e.gain for e in found] == pytest.approx([0.6, -0.1])
-    assert found[0].low < 0.6 < found[0].high
-    assert effects([trial(full, (1.0, 2.0))]) == ()
-
-
-def result(cocktail: Cocktail, replicates: list[float], origin: Origin = "sampled") -> Result:
+def result(
+    cocktail: Cocktail,
+    replicates: list[float],
+    origin: Origin = "sampled",
+    losses: tuple[float, ...] = (),
+) -> Result:
     values = torch.tensor(replicates, dtype=torch.float64)
-    record = trial(cocktail, (float(values.mean()),), origin)
+    record = trial(cocktail, losses or (float(values.mean()),), origin)
     weights: dict[str, Tensor] = {}
     return Result(record, values, values, weights)
+
+
+FULL = Cocktail(hidden_dropout=0.2, weight_decay=0.1)
+
+
+def ablated(cocktail: Cocktail, *losses: float) -> Result:
+    return result(cocktail, [losses[0] - 0.1, losses[0] + 0.1], "ablation", losses)
+
+
+def test_an_effect_is_the_loss_without_minus_the_loss_with() -> None:
+    found = effects(
+        [
+            result(FULL, [0.0, 0.0]),
+            ablated(FULL, 1.0, 2.0),
+            ablated(Cocktail(weight_decay=0.1), 1.5, 2.7),
+            ablated(Cocktail(hidden_dropout=0.2), 0.9, 1.9),
+        ]
+    )
+    assert [effect.regularizer for effect in found] == ["hidden_dropout", "weight_decay"]
+    assert [effect.setting for effect in found] == [0.2, 0.1]
+    assert [effect.gain for effect in found] == pytest.approx([0.6, -0.1])
+    assert found[0].low < 0.6 < found[0].high
+    assert effects([result(FULL, [1.0, 2.0])]) == ()
+
+
+def test_with_a_holdout_an_effect_s_interval_is_over_its_rows() -> None:
+    """Mutant: an interval over a single fold, which has no end or no width."""
+    less = result(Cocktail(weight_decay=0.1), [1.1, 1.5, 1.3], "ablation", (1.3,))
+    (found,) = effects([result(FULL, [1.0, 1.2, 1.1], "ablation", (1.1,)), less])
+    assert found.gain == pytest.approx(0.2)
+    half = 1.96 * standard_error(torch.tensor([0.1, 0.3, 0.2]))
+    assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-5)
 
 
 RICHER = Cocktail(hidden_dropout=0.3, weight_decay=0.1, mixup=0.2)
@@ -341,7 +384,7 @@ def test_the_smallest_tables(rows: int) -> None:
 
 def test_a_time_limit_makes_a_smaller_plan(short: Callable[..., Search]) -> None:
     one, roomy, plain = short(), short(), short()
-    one.fit_into(0.05)
+    one.fit_into(1e-3)
     roomy.fit_into(1e6)
     assert one.shortened and not roomy.shortened
     assert same(finished(roomy), finished(plain))  # measuring leaves no trace
@@ -350,7 +393,7 @@ def test_a_time_limit_makes_a_smaller_plan(short: Callable[..., Search]) -> None
 
 def test_a_shortened_search_goes_on_as_shortened(short: Callable[..., Search]) -> None:
     one = short()
-    one.fit_into(0.05)
+    one.fit_into(1e-3)
     tensors, description = one.state()
     resumed = short()
     resumed.restore({name: value.clone() for name, value in tensors.items()}, text(description))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def bins_of(*ends: Sequence[float]) -> Bins:
     offset = torch.zeros(slope.shape[1], dtype=torch.float64)
     piece = 0
     for number, cut in enumerate(ends):
-        for low, high in zip(cut, cut[1:], strict=False):
+        for low, high in pairwise(cut):
             slope[number, piece], offset[piece] = 1 / (high - low), -low / (high - low)
             piece += 1
     return Bins(slope, offset)
@@ -146,14 +147,16 @@ def mixed(count: int = 64, key: int = 0) -> pd.DataFrame:
     draw = np.random.default_rng(key)
     size, age = draw.normal(size=count), draw.gamma(2.0, 10.0, count).round(1)
     shade = draw.choice(["red", "green", "blue"], count, p=[0.5, 0.3, 0.2])
-    frame = pd.DataFrame({
-        "size": size,
-        "age": np.where(draw.random(count) < 0.2, np.nan, age),
-        "shade": np.where(draw.random(count) < 0.1, None, shade),
-        "sunny": draw.random(count) < 0.5,
-        "day": pd.Timestamp("2021-01-01") + pd.to_timedelta(draw.integers(0, 700, count), "D"),
-        "town": [f"town {place}" for place in draw.zipf(1.3, count) % 50],
-    })
+    frame = pd.DataFrame(
+        {
+            "size": size,
+            "age": np.where(draw.random(count) < 0.2, np.nan, age),
+            "shade": np.where(draw.random(count) < 0.1, None, shade),
+            "sunny": draw.random(count) < 0.5,
+            "day": pd.Timestamp("2021-01-01") + pd.to_timedelta(draw.integers(0, 700, count), "D"),
+            "town": [f"town {place}" for place in draw.zipf(1.3, count) % 50],
+        }
+    )
     frame.loc[3, "day"] = pd.NaT
     signal = 2.0 * size + (shade == "red") + 0.2 * draw.normal(size=count)
     frame["amount"] = signal

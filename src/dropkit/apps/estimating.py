@@ -98,11 +98,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             estimator={
                 "settings": self._settings(),
                 "named": hasattr(self, "feature_names_in_"),
-                "labels": self.labels(),
+                "labels": self._labels(),
             },
         )
 
-    def learn(
+    def _learn(
         self, X: Any, target: np.ndarray, classes: tuple[str, ...], frame: pd.DataFrame
     ) -> None:
         """Run the search and keep what came of it."""
@@ -177,10 +177,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         settings["types"] = dict(self.types) if self.types else None
         return settings
 
-    def labels(self) -> Any:
+    def _labels(self) -> Any:
+        """Class labels with their type, as JSON; None where there are no classes."""
         return None
 
-    def features(self, X: Any, y: Any = None, *, fitting: bool) -> tuple[pd.DataFrame, Any]:
+    def _features(self, X: Any, y: Any = None, *, fitting: bool) -> tuple[pd.DataFrame, Any]:
         """X as a table, and y if it is given, after scikit-learn's checks."""
         if fitting and y is None:
             raise ValueError(
@@ -203,9 +204,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         X, y = validate_data(self, X, y, ensure_min_samples=2, y_numeric=numeric, **settings)
         return arrays.array_frame(X), y
 
-    def outputs(self, X: Any) -> np.ndarray:
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Probabilities or values of checked rows."""
         check_is_fitted(self)
-        frame, _ = self.features(X, fitting=False)
+        frame, _ = self._features(X, fitting=False)
         return self.model_.predict(frame)
 
 

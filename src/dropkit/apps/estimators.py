@@ -48,7 +48,7 @@ class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> DropoutClassifier:
         """Learn to tell the classes `y` from `X`."""
-        frame, y = self.features(X, y, fitting=True)
+        frame, y = self._features(X, y, fitting=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         assert_all_finite(y, input_name="y")
@@ -58,19 +58,21 @@ class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
                 f"expected at least two classes to tell apart; y has one: {self.classes_[0]!r}"
             )
         names = tuple(str(label) for label in self.classes_)
-        self.learn(X, codes.astype(np.int64), names, frame)
+        self._learn(X, codes.astype(np.int64), names, frame)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (rows, classes), in the order of `classes_`."""
-        return self.outputs(X)
+        return self._outputs(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row."""
-        chosen: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        shares = self.predict_proba(X)
+        chosen: np.ndarray = self.classes_[shares.argmax(axis=1)]
         return chosen
 
-    def labels(self) -> Any:
+    def _labels(self) -> Any:
+        """Class labels with their type, as JSON."""
         kind = self.classes_.dtype.kind
         if kind in _LABELS and kind != "U":
             return {"kind": kind, "values": self.classes_.tolist()}
@@ -107,15 +109,15 @@ class DropoutRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> DropoutRegressor:
         """Learn to predict the values `y` from `X`."""
-        frame, y = self.features(X, y, fitting=True)
+        frame, y = self._features(X, y, fitting=True)
         y = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
         assert_all_finite(y, input_name="y")
-        self.learn(X, y, (), frame)
+        self._learn(X, y, (), frame)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """The value of each row."""
-        return self.outputs(X)
+        return self._outputs(X)
 
 
 _LABELS: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "U": str}

@@ -35,6 +35,8 @@ CHECKPOINT_EVERY = 10.0
 """Seconds; what a kill can cost."""
 CHECKPOINT_APART = 3.0
 """Seconds between checkpoints at round ends, so that short rounds do not live on the disk."""
+_CALM = 3.0
+"""Seconds that a machine is trusted to be free, so that one stall at the start foretells little."""
 TREES_SHARE = 0.2
 """Most of a time cap that a baseline may take."""
 
@@ -252,8 +254,8 @@ class Reserve:
     def seconds(self) -> float:
         """How long it would take now."""
         wall, computing = time.monotonic() - self._began[0], time.process_time() - self._began[1]
-        crowded = wall / computing if computing > 0.5 else 1.0
-        return 0.5 + self._work * min(4.0, max(1.0, crowded))
+        crowded = (wall + _CALM) / (computing + _CALM)
+        return 0.5 + self._work * min(3.0, max(1.0, crowded))
 
 
 def title(request: Request) -> str:

@@ -143,10 +143,11 @@ def _bar(console: Console) -> Bar:
     return Bar(
         TextColumn("  {task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(
-            bar_width=24 if console.width >= 90 else 8,
+            bar_width=24 if console.width >= 110 else 12,
             complete_style="cyan",
             finished_style="cyan",
             pulse_style="cyan",
+            table_column=Column(no_wrap=True, min_width=8),
         ),
         TextColumn("{task.fields[share]}", table_column=Column(no_wrap=True, justify="right")),
         TextColumn("{task.fields[facts]}", style="dim", markup=False, table_column=facts),
@@ -157,6 +158,6 @@ def _bar(console: Console) -> Bar:
 
 
 def _facts(progress: Progress, score: str, left: float) -> list[str]:
-    facts = [f"about {words(left)} left"] if left < inf else []
+    facts = [f"{words(left)} left"] if left < inf else []
     facts += [score] if score else []
     return [*facts, f"{progress.alive} of {progress.members} alive"]

@@ -1,0 +1,107 @@
+"""The checklist answers by running: the true network passes, and each fault fails its own line."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from dropkit.records import Check, Cocktail
+from dropkit.training.checks import checklist
+from dropkit.training.metrics import Judge
+from dropkit.training.outputs import Readout
+from dropkit.training.population import Pace
+from dropkit.training.rounds import Result, Round
+from mutants import (
+    mask_before_activation,
+    mask_on_output,
+    masked_prediction,
+    unscaled,
+)
+from workbench import material, trained
+
+COCKTAIL = Cocktail(hidden_dropout=0.3, weight_decay=0.1, learning_rate=1e-2)
+
+
+@functools.cache
+def result(cocktail: Cocktail = COCKTAIL, outputs: int = 3, train: bool = True) -> Result:
+    stuff, folds = material(outputs=outputs), [torch.arange(32)[::2], torch.arange(32)[1::2]]
+    truth: Tensor = stuff.truth[torch.cat(folds)]
+    judge = Judge("log_loss" if outputs > 1 else "rmse", truth, 0)
+    readout = Readout(outputs) if outputs > 1 else Readout(0, low=-9.0, high=9.0)
+    one = Round(stuff, readout, folds, judge, [cocktail], ["grid"], Pace(20, 8, 20, 1.0), 0)
+    if train:
+        trained(one.population)
+    return one.results()[0]
+
+
+def failed(checks: tuple[Check, ...]) -> list[str]:
+    return [check.claim for check in checks if check.passed is False]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("train", [True, False])
+def test_the_true_network_passes_each_line(outputs: int, train: bool) -> None:
+    checks = checklist(material(outputs=outputs), result(outputs=outputs, train=train))
+    assert [check.passed for check in checks] == [True] * 7
+    assert all(check.claim and check.evidence for check in checks)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.5, 0.6])
+def test_the_lines_hold_at_any_rate(rate: float) -> None:
+    found = result(replace(COCKTAIL, hidden_dropout=rate))
+    assert failed(checklist(material(), found)) == []
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(
+    "mutant, line",
+    [
+        (masked_prediction, "Evaluation mode at prediction: nothing drops"),
+        (mask_before_activation, "Dropout stands after the activation, before the next layer"),
+        (mask_on_output, "No dropout on the output"),
+        (unscaled, "Inverted scaling: the mean activation in training is that of evaluation"),
+    ],
+)
+def test_each_fault_fails_its_own_line_and_no_other(
+    mutant: Callable[[pytest.MonkeyPatch], None],
+    line: str,
+    train: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = result(train=train)
+    mutant(monkeypatch)
+    assert failed(checklist(material(), found)) == [line]
+
+
+def test_dropout_without_decay_is_said() -> None:
+    found = result(replace(COCKTAIL, weight_decay=0.0))
+    assert failed(checklist(material(), found)) == [
+        "Weight decay beside dropout: they address different failures"
+    ]
+
+
+def test_without_dropout_its_lines_do_not_apply() -> None:
+    checks = checklist(material(), result(Cocktail()))
+    assert [check.passed for check in checks].count(None) == 2
+    assert failed(checks) == []
+
+
+def test_weights_that_are_not_the_best_are_said() -> None:
+    curves = tuple(
+        replace(curve, best=curve.validation.index(max(curve.validation)))
+        for curve in result().trial.curves
+    )
+    found = replace(result(), trial=replace(result().trial, curves=curves))
+    assert failed(checklist(material(), found)) == ["Early stopping restores the best weights"]
+
+
+def test_the_checklist_leaves_the_weights_alone() -> None:
+    found = result()
+    before = {name: value.clone() for name, value in found.weights.items()}
+    checklist(material(), found)
+    assert all(torch.equal(before[name], value) for name, value in found.weights.items())
