@@ -25,8 +25,8 @@ def derive(key: int, *words: int) -> int:
     >>> derive(0, 1) != derive(1, 0)
     True
     """
-    state = key & _WORD
-    for word in words:
+    state = 0
+    for word in map(int, (key, *words)):  # numpy integers have no room for 64 bits
         state = (state ^ (word & _WORD)) + 0x9E3779B97F4A7C15 & _WORD
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _WORD
@@ -36,11 +36,11 @@ def derive(key: int, *words: int) -> int:
 
 def realized(rate: Tensor) -> Tensor:
     """The rate that a mask really has when asked for `rate`: the nearest multiple of 2**-16."""
-    return (rate * _LANES).round() / _LANES
+    return (rate * _LANES).round().clamp_max(_LANES - 1) / _LANES
 
 
 def _threshold(rate: Tensor) -> Tensor:
-    return ((rate * _LANES).round() - _LANES // 2).to(torch.int16)
+    return ((rate * _LANES).round().clamp_max(_LANES - 1) - _LANES // 2).to(torch.int16)
 
 
 class Stream:
@@ -52,7 +52,7 @@ class Stream:
 
     def __init__(self, key: int, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
-        self._generator = torch.Generator(self._device).manual_seed(key & _WORD)
+        self._generator = torch.Generator(self._device).manual_seed(derive(key))
 
     def mask(self, rate: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Booleans of `shape`, False with probability `rate` (which broadcasts against it).

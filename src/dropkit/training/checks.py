@@ -56,19 +56,33 @@ def _evaluation(material: Material, winner: Result) -> Check:
 
 
 def _placement(material: Material, winner: Result) -> Check:
-    """With everything dropped, only what comes after the last dropout is left: the output bias."""
-    hidden = tuple(
-        torch.zeros(1, min(_ROWS, len(material.rows)), width, device=material.truth.device)
-        for width in material.shape.hidden
-    )
-    left = _run(material, winner, Masks(None, None, hidden))
-    bias = winner.weights[f"bias.{len(hidden)}"][:1]
-    after = bool(torch.equal(left, bias.expand_as(left)))
+    """A factor of 2 on the last hidden layer doubles what the outputs add to their bias, exactly,
+    if it acts behind the activation, which bends; before it, it would not."""
+    last = len(material.shape.hidden)
+    weights = {name: value[:1].clone() for name, value in winner.weights.items()}
+    weights[f"bias.{last}"].zero_()
+    weights[f"weight.{last}"].fill_(1.0)  # zeros, of a network that has not trained, would hide it
+    rows = min(_ROWS, len(material.rows))
+    ones = [
+        torch.ones(1, rows, width, device=material.truth.device) for width in material.shape.hidden
+    ]
+    with torch.no_grad():
+        plain, doubled = (
+            forward(
+                material.shape,
+                weights,
+                material.bins,
+                _inputs(material),
+                Masks(None, None, (*ones[:-1], factor * ones[-1])),
+            )
+            for factor in (1.0, 2.0)
+        )
+    after = bool(torch.equal(2.0 * plain, doubled))
     evidence = (
-        "dropping all hidden units left exactly the output layer's bias: the mask acts after the "
-        "activation and before the next linear map; the network has no batch norm"
+        "a factor of 2 on the last hidden layer's mask doubled the outputs exactly: the mask acts "
+        "after the activation and before the next linear map; the network has no batch norm"
         if after
-        else "dropping all hidden units left more than the output layer's bias"
+        else "a factor of 2 on the last hidden layer's mask did not double the outputs"
     )
     return Check("Dropout stands after the activation, before the next layer", after, evidence)
 

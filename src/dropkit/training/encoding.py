@@ -169,12 +169,14 @@ def _numbers(cells: pd.Series, column: Column) -> list[np.ndarray]:
     if column.kind != "date":
         return [cells.to_numpy(dtype=np.float64)]
     days = (cells - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
-    parts = (days, cells.dt.month, cells.dt.dayofweek, cells.dt.hour)
+    parts = (days, cells.dt.month, cells.dt.day_of_week, cells.dt.hour)
     return [part.to_numpy(dtype=np.float64) for part in parts]
 
 
 def _fit_number(values: np.ndarray, bins: int) -> dict[str, Any]:
     known = values[~np.isnan(values)]
+    if not len(known):  # all cells that hold something were set aside
+        return {"center": 0.0, "spread": 1.0, "ends": []}
     low, quarter, median, three, high = np.quantile(known, (0, 0.25, 0.5, 0.75, 1))
     spread = (three - quarter) or (high - low) / 2 or 1.0
     scale = {"center": float(median), "spread": float(spread)}
@@ -198,7 +200,7 @@ def _ends(values: np.ndarray, bins: int) -> np.ndarray:
 
 def _scaled(values: np.ndarray, scale: Mapping[str, Any]) -> np.ndarray:
     scaled = np.nan_to_num((values - scale["center"]) / scale["spread"])
-    result: np.ndarray = scaled / np.sqrt(1 + (scaled / _SOFT_LIMIT) ** 2)
+    result: np.ndarray = scaled / np.hypot(1.0, scaled / _SOFT_LIMIT)
     return result
 
 

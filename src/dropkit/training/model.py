@@ -131,15 +131,35 @@ class Model:
                     f"tensor {name!r} is {tuple(tensors[name].shape)}, "
                     f"expected {(len(shares), *size)}"
                 )
+        encoder = Encoder.restore(schema, description["encoder"])
+        readout = Readout.restore(description["readout"])
+        _agree(schema, encoder, readout, shape)
         return cls(
             schema,
-            Encoder.restore(schema, description["encoder"]),
-            Readout.restore(description["readout"]),
+            encoder,
+            readout,
             shape,
             {name: tensors[name] for name in sizes(shape)},
             shares,
             float(description["temperature"]),
         )
+
+
+def _agree(schema: Schema, encoder: Encoder, readout: Readout, shape: Shape) -> None:
+    """ValueError if the parts of a description cannot be of one model."""
+    layout = encoder.layout
+    expected = Shape(
+        numbers=len(layout.numbers),
+        pieces=len(encoder.bins().offset),
+        flags=len(layout.flags),
+        levels=layout.levels,
+        hidden=shape.hidden,
+        outputs=readout.outputs,
+    )
+    if shape != expected:
+        raise ValueError(f"the network is {shape}; its columns ask for {expected}")
+    if len(encoder.recipes) != len(schema.used) or readout.classes != len(schema.classes):
+        raise ValueError("the columns or classes of the description contradict each other")
 
 
 def _schema(values: Mapping[str, Any]) -> Schema:

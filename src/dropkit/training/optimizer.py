@@ -60,10 +60,21 @@ class Optimizer:
             if self._l1 is not None and name in ("weight.0", "pieces"):
                 threshold = rate * self._l1  # soft threshold: what is nearer to zero becomes zero
                 value.sub_(value.clamp(-threshold, threshold))
-            if self._norm is not None and decays(name) and name != "pieces":
-                length = value.norm(dim=1, keepdim=True).clamp_min_(_TINY)
-                value.mul_((self._norm / length).clamp_max_(1.0))
+        self._bound(parameters)
         self._remember(parameters)
+
+    def _bound(self, parameters: Parameters) -> None:
+        """Max-norm of all weights into each hidden unit, the first layer's pieces among them."""
+        if self._norm is None:
+            return
+        last = sum(name.startswith("weight") for name in parameters) - 1
+        for index in range(last):
+            names = [f"weight.{index}"] + ["pieces"] * (index == 0 and "pieces" in parameters)
+            incoming = torch.cat([parameters[name] for name in names], 1)
+            length = incoming.norm(dim=1, keepdim=True).clamp_min_(_TINY)
+            shrink = (self._norm / length).clamp_max_(1.0)
+            for name in names:
+                parameters[name].mul_(shrink)
 
     def _remember(self, parameters: Parameters) -> None:
         if self.average is None:

@@ -32,7 +32,8 @@ class Readout:
             return cls(classes)
         low, high = float(truth.min()), float(truth.max())
         room = _ROOM * (high - low)
-        spread = float(truth.std()) or 1.0
+        largest = float(np.abs(truth).max()) or 1.0  # else the squares of 1e200 are infinite
+        spread = float((truth / largest).std()) * largest or 1.0
         return cls(0, float(truth.mean()), spread, low - room, high + room)
 
     @property

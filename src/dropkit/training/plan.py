@@ -106,4 +106,4 @@ def _trials(budget: str | float, usual: int, cost: int) -> int:
             f"budget must be auto, {', '.join(_LEVELS)} or a positive number of member-epochs, "
             f"not {budget!r}"
         )
-    return max(1, round(amount / cost))
+    return max(1, int(amount / cost))

@@ -230,7 +230,13 @@ class Population:
         self._noisy = list(tensors["noisy"].unbind()) if "noisy" in tensors else []
         for group, kept in self._groups().items():
             for name in kept:
-                kept[name] = tensors[f"{group}.{name}"].to(self._device)
+                value = tensors[f"{group}.{name}"]
+                if value.shape != kept[name].shape:
+                    raise ValueError(
+                        f"tensor {group}.{name} is {tuple(value.shape)}, "
+                        f"expected {tuple(kept[name].shape)}"
+                    )
+                kept[name] = value.to(self._device, copy=True)
 
     # ---- inside
 

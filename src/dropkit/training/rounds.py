@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,9 +126,13 @@ class Round:
 
     def results(self) -> list[Result]:
         """What each trial came to, at its members' best weights so far."""
-        if not self.population.history[0]:
-            self.population.evaluate()
-        return [self._result(trial) for trial in range(len(self.cocktails))]
+        if self.population.history[0]:
+            return [self._result(trial) for trial in range(len(self.cocktails))]
+        glimpse = copy.copy(self)  # a look before the first evaluation leaves no trace
+        material = self.population.material
+        glimpse.population = copy.deepcopy(self.population, {id(material): material})
+        glimpse.population.evaluate()
+        return glimpse.results()
 
     def _result(self, trial: int) -> Result:
         members = list(self._members(trial))

@@ -262,7 +262,7 @@ class Search:
             metric=self._metric,
             trials=trials,
             winner=chosen,
-            effects=effects(results),
+            effects=effects(results) if self._round is None else (),  # cut short, it shows nothing
             ensemble=tuple(weights),
             validation=self._judge.loss(mixed),
             folds=len(self._folds),
