@@ -22,7 +22,7 @@ def test_a_plan_fits_its_budget(rows: int, budget: str | float) -> None:
     assert made.first >= 1 and made.refined >= 0 and made.ablated != 1
     assert (made.first + made.ablated) * made.trial <= made.budget
     work = float(made.first * made.trial)
-    while made.refines(work):
+    while made.refines(made.budget - work):
         work += made.refined * made.trial
     assert work + made.ablated * made.trial <= made.budget
     assert 1 <= made.pace.evaluations <= made.pace.epochs

@@ -12,6 +12,8 @@ _STEPS = 2500
 _LAYERS = 3
 _FEW = 8
 """Below so many trials all of them explore: refining and ablating want something to stand on."""
+_CROWD = 32
+"""Most trials of one round; a larger budget buys more rounds, each of which learns from the last."""
 _LEVELS = {"quick": 1 / 3, "standard": 1.0, "thorough": 3.0}
 
 
@@ -28,12 +30,12 @@ class Plan:
     @property
     def first(self) -> int:
         """Trials of the first round: the guide's grid and samples."""
-        return self.trials if self.trials < _FEW else round(0.45 * self.trials)
+        return self.trials if self.trials < _FEW else min(_CROWD, round(0.45 * self.trials))
 
     @property
     def refined(self) -> int:
         """Trials of each round of refinement: neighbours of the best."""
-        return 0 if self.trials < _FEW else self.trials // 5
+        return 0 if self.trials < _FEW else min(_CROWD, self.trials // 5)
 
     @property
     def ablated(self) -> int:
@@ -50,9 +52,9 @@ class Plan:
         """Member-epochs allowed."""
         return float(self.trials * self.trial)
 
-    def refines(self, work: float) -> bool:
+    def refines(self, left: float) -> bool:
         """Whether another round of refinement leaves enough for the ablation."""
-        return self.refined > 0 and work + (self.refined + self.ablated) * self.trial <= self.budget
+        return 0 < (self.refined + self.ablated) * self.trial <= left
 
     def within(self, share: float) -> Plan:
         """A plan of about that share of the work: fewer trials, each with fewer epochs.

@@ -124,9 +124,14 @@ class Round:
         best = min(sum(folds) / count for folds in trials)
         return self._readout.error(best) if math.isfinite(best) else None
 
+    @property
+    def seen(self) -> bool:
+        """Whether validation has seen its members."""
+        return bool(self.population.history[0])
+
     def results(self) -> list[Result]:
         """What each trial came to, at its members' best weights so far."""
-        if self.population.history[0]:
+        if self.seen:
             return [self._result(trial) for trial in range(len(self.cocktails))]
         glimpse = copy.copy(self)  # a look before the first evaluation leaves no trace
         material = self.population.material

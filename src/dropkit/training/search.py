@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,16 @@ _PHASES = {
     "refined": "refining the best",
     "ablation": "what each regularizer bought",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Trials, the ensemble that validation chose of them, and what it predicts out of fold."""
+
+    results: list[Result]
+    weights: list[tuple[int, float]]
+    mixed: Tensor
+    warmth: float
 
 
 class Search:
@@ -91,6 +102,9 @@ class Search:
         self._work = 0.0
         self._rounds = 0
         self._budget = self._plan.budget
+        self._deadline = math.inf
+        self._since = self._trained = self._untimed = 0.0
+        self._standing: tuple[float, _Standing] | None = None
         self.shortened = False
         self._round: Round | None = None
         self._open(*self._first())
@@ -115,12 +129,14 @@ class Search:
         )
 
     def fit_into(self, seconds: float) -> None:
-        """Plan for a time limit, before the first `advance`: does nothing if the plan fits.
+        """Plan for a time limit: does nothing if the plan fits.
 
-        The speed is measured on a few steps that leave no trace. A plan that would not fit
-        becomes a smaller one, and `shortened` is true from then on.
+        Before the first `advance`, the speed is measured on a few steps that leave no trace, and a
+        plan that would not fit becomes a smaller one. Later, rounds for which there is no time
+        are left out. `shortened` tells whether either happened.
         """
-        if self._round is None or seconds <= 0:
+        self._deadline = time.perf_counter() + seconds
+        if self._round is None or self._results or self._round.work or seconds <= 0:
             return
         population, member_epochs = self._round.population, self._plan.first * self._plan.folds
         population.advance()
@@ -187,9 +203,20 @@ class Search:
         self._rounds += 1
         if "ablation" in closed.origins:
             return
-        recipes, origins = self._refined() if self._plan.refines(self._work) else self._ablated()
-        if len(recipes) > 1:
-            self._open(recipes, origins)
+        left = self._left()
+        recipes, origins = self._refined() if self._plan.refines(left) else self._ablated()
+        affordable = int(left / self._plan.trial)
+        if min(len(recipes), affordable) > 1:
+            self._open(recipes[:affordable], origins[:affordable])
+
+    def _left(self) -> float:
+        """Member-epochs that the budget and the time have room for."""
+        self._clock()
+        planned = self._plan.budget - self._work
+        speed = (self._work - self._untimed) / self._trained if self._trained else math.inf
+        timely = (self._deadline - time.perf_counter()) * speed
+        self.shortened |= timely < planned
+        return min(planned, timely)
 
     @property
     def finished(self) -> bool:
@@ -198,12 +225,24 @@ class Search:
 
     def advance(self) -> Progress:
         """Train for about a tenth of a second and tell where the search stands."""
-        end = time.perf_counter() + _SLICE
+        self._since = time.perf_counter()
+        end = self._since + _SLICE
         while self._round is not None and time.perf_counter() < end:
             self._round.advance()
             if self._round.finished:
                 self._next()
+        self._clock()
         return self.progress
+
+    def _clock(self) -> None:
+        now = time.perf_counter()
+        self._trained += now - self._since
+        self._since = now
+
+    @property
+    def _spent(self) -> float:
+        """Member-epochs so far."""
+        return self._work + (0.0 if self._round is None else self._round.work)
 
     @property
     def progress(self) -> Progress:
@@ -213,7 +252,7 @@ class Search:
         origin = self._round.origins[-1]
         population = self._round.population
         rest = 1.0 if origin == "ablation" else 1.0 - self._plan.ablated / self._plan.trials
-        spent = (self._work + self._round.work) / self._plan.budget
+        spent = self._spent / self._plan.budget
         return Progress(
             phase=_PHASES[origin],
             done=min(rest, spent),
@@ -231,47 +270,40 @@ class Search:
 
     # ---- what came of it
 
-    def _so_far(self) -> list[Result]:
-        return self._results + ([] if self._round is None else self._round.results())
-
-    def _chosen(self, results: Sequence[Result]) -> tuple[list[tuple[int, float]], Tensor, float]:
-        """Ensemble weights, what that ensemble predicts out of fold, and its temperature."""
-        predictions = [result.prediction for result in results]
-        weights = select(self._judge, predictions)
-        mixed = blend(predictions, weights)
-        if not self._schema.classes:
-            return weights, mixed, 1.0
-        warmth = temperature(mixed, self._truth)
-        return weights, temper(mixed, warmth), warmth
+    def _stands(self) -> _Standing:
+        """What validation says now; a round that it has not seen waits while there are others."""
+        if self._standing is None or self._standing[0] != self._spent:
+            results = list(self._results)
+            if self._round is not None and (self._round.seen or not results):
+                results += self._round.results()
+            self._standing = self._spent, _standing(results, self._judge, self._truth)
+        return self._standing[1]
 
     def model(self) -> Model:
         """The ensemble that validation chose so far."""
-        results = self._so_far()
-        weights, _, warmth = self._chosen(results)
-        networks = [(results[index].weights, weight) for index, weight in weights]
+        now = self._stands()
+        networks = [(now.results[index].weights, weight) for index, weight in now.weights]
         shape = self._material.shape
-        return Model.of(self._schema, self._encoder, self._readout, shape, networks, warmth)
+        return Model.of(self._schema, self._encoder, self._readout, shape, networks, now.warmth)
 
     def outcome(self) -> Outcome:
         """What was tried, what won and what each regularizer bought, for a report."""
-        results = self._so_far()
-        weights, mixed, _ = self._chosen(results)
-        chosen = winner(results)
-        trials = tuple(result.trial for result in results)
+        now = self._stands()
+        chosen = winner(now.results)
         return Outcome(
             metric=self._metric,
-            trials=trials,
+            trials=tuple(result.trial for result in now.results),
             winner=chosen,
-            effects=effects(results) if self._round is None else (),  # cut short, it shows nothing
-            ensemble=tuple(weights),
-            validation=self._judge.loss(mixed),
+            effects=effects(now.results) if self._round is None else (),  # cut short, it misleads
+            ensemble=tuple(now.weights),
+            validation=self._judge.loss(now.mixed),
             folds=len(self._folds),
             validation_rows=len(self._truth),
-            work=self._work + (0.0 if self._round is None else self._round.work),
+            work=self._spent,
             budget=self._budget,
             parameters=self._material.shape.parameters,
             network=str(self._material.shape),
-            checks=checklist(self._material, results[chosen]),
+            checks=checklist(self._material, now.results[chosen]),
         )
 
     # ---- state
@@ -294,8 +326,19 @@ class Search:
             self._round = None
             if saved.recipes:
                 self._open(saved.recipes, saved.origins).restore(saved.tensors, saved.values)
+            self._untimed, self._standing = self._spent, None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
+
+
+def _standing(results: list[Result], judge: metrics.Judge, truth: Tensor) -> _Standing:
+    predictions = [result.prediction for result in results]
+    weights = select(judge, predictions)
+    mixed = blend(predictions, weights)
+    if truth.is_floating_point():
+        return _Standing(results, weights, mixed, 1.0)
+    warmth = temperature(mixed, truth)
+    return _Standing(results, weights, temper(mixed, warmth), warmth)
 
 
 def winner(results: Sequence[Result]) -> int:
