@@ -253,11 +253,11 @@ def test_the_command_in_the_report_asks_for_the_same_again(
 ) -> None:
     asked: list[Request] = []
 
-    def note(session: fitting.Session) -> None:
-        asked.append(session.request)
+    def note(run: fitting.Run) -> None:
+        asked.append(run.request)
         raise SettingError("enough")
 
-    monkeypatch.setattr(fitting, "run", note)
+    monkeypatch.setattr(fitting, "fit", note)
     request = Request(
         table="my table.csv",
         target="the 'target'",
@@ -287,10 +287,10 @@ def test_a_misspelt_option_gets_a_hint(people: Path) -> None:
 
 
 def test_a_bug_is_not_hidden(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(session: object) -> None:
+    def broken(run: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(fitting, "run", broken)
+    monkeypatch.setattr(fitting, "fit", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         fit(people, "colour")
 

@@ -144,14 +144,11 @@ def fit(context: click.Context, /, **options: Any) -> int:
     show = display(quiet=quiet)
     with interrupts() as stop, _told(show.say):
         try:
-            from dropkit.apps.fitting import (  # torch, pandas and scikit-learn come with it
-                Session,
-                run,
-            )
+            from dropkit.apps import fitting  # torch, pandas and scikit-learn come with it
 
             _set_threads(request.threads)
             clock = Clock(context.obj.began, request.time)
-            found = run(Session(request, clock, show, stop, resumed))
+            found = fitting.fit(fitting.Run(request, clock, show, stop, resumed))
         finally:
             show.close()
     if not quiet:

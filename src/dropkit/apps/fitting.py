@@ -1,4 +1,4 @@
-"""A fit from table to model folder. Each step is a function; `run` puts them in order."""
+"""A fit from table to model folder. Each step is a function; `fit` puts them in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TREES_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Run:
     """One run of the command: what was asked, and the world it runs in."""
 
     request: Request
@@ -57,20 +57,20 @@ class Session:
         return self.clock.elapsed + (self.resumed.seconds if self.resumed else 0.0)
 
 
-def run(session: Session) -> Fit:
+def fit(run: Run) -> Fit:
     """Fit, save the model folder, and return what was found.
 
     Raises `InputError` and `FolderError` before any work is done where that can be known.
     """
-    request = session.request
+    request = run.request
     out = request.folder
-    if session.resumed is None:
+    if run.resumed is None:
         folder.check_destination(out)
     device = devices.device(request.device)
-    session.display.stage("reading")
+    run.display.stage("reading")
     table, test = read(request)
     mark = fingerprint(table, test)
-    if session.resumed is not None and session.resumed.fingerprint != mark:
+    if run.resumed is not None and run.resumed.fingerprint != mark:
         raise FolderError(
             f"the search in {out} was started on another table: its content changed. "
             "Restore it, or start anew without --resume."
@@ -85,13 +85,13 @@ def run(session: Session) -> Fit:
         seed=request.seed,
         device=device,
     )
-    if session.resumed is not None:
-        search.restore(session.resumed.tensors, session.resumed.description)
-    introduce(session, stuff)
-    rivals = compare(session, stuff)
+    if run.resumed is not None:
+        search.restore(run.resumed.tensors, run.resumed.description)
+    introduce(run, stuff)
+    rivals = compare(run, stuff)
     with devices.held_memory():
-        stopped = pursue(session, search, stuff, mark)
-    return conclude(session, search, stuff, rivals, stopped, mark)
+        stopped = pursue(run, search, stuff, mark)
+    return conclude(run, search, stuff, rivals, stopped, mark)
 
 
 def read(request: Request) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -101,67 +101,67 @@ def read(request: Request) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     return read_table(request.table), read_table(request.test) if request.test else None
 
 
-def introduce(session: Session, stuff: Material) -> None:
+def introduce(run: Run, stuff: Material) -> None:
     """Say what is about to be learned from what."""
     schema, aside = stuff.schema, stuff.aside
     kind = f"{len(schema.classes)} classes" if schema.classes else "a number"
     held = f", {len(aside.frame):,} held out" if aside else ""
-    if session.resumed is not None:
-        session.display.say(f"Going on after {words(session.resumed.seconds)} of work")
-    session.display.say(
-        f"{title(session.request)}: {len(stuff.train):,} rows to learn from{held}; "
+    if run.resumed is not None:
+        run.display.say(f"Going on after {words(run.resumed.seconds)} of work")
+    run.display.say(
+        f"{title(run.request)}: {len(stuff.train):,} rows to learn from{held}; "
         f"{len(schema.used)} of {len(schema.columns)} columns used to predict "
         f"{schema.target} ({kind})"
     )
 
 
-def compare(session: Session, stuff: Material) -> tuple[Baseline, ...]:
+def compare(run: Run, stuff: Material) -> tuple[Baseline, ...]:
     """Fit the baselines; before the search, so that what they cost is known and not guessed."""
     if stuff.aside is None:
         return ()
-    session.display.stage("baselines")
-    task = Task(stuff.schema, stuff.train, stuff.target, stuff.aside.frame, session.request.seed)
-    return baselines(task, TREES_SHARE * session.clock.left)
+    run.display.stage("baselines")
+    task = Task(stuff.schema, stuff.train, stuff.target, stuff.aside.frame, run.request.seed)
+    return baselines(task, TREES_SHARE * run.clock.left)
 
 
-def pursue(session: Session, search: Search, stuff: Material, mark: str) -> Stopped:
+def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
     """Search until it is finished, the time is up or someone asks to stop."""
     after, last, phase = Reserve(stuff), time.monotonic(), ""
-    metric = metric_of(session.request, stuff.schema)
-    session.stop.gentle = True
+    metric = metric_of(run.request, stuff.schema)
+    run.stop.gentle = True
     eta = Eta()
-    if session.clock.cap is not None and session.resumed is None:
-        search.fit_into(session.clock.left - after.seconds)
+    if run.clock.cap is not None:
+        search.fit_into(run.clock.left - after.seconds)
     while not search.finished:
-        if session.stop.asked:
-            session.display.say("Stopping; the best so far is being saved. Ctrl-C again aborts.")
+        if run.stop.asked:
+            run.display.say("Stopping; the best so far is being saved. Ctrl-C again aborts.")
             return "interrupted"
-        if session.clock.left < after.seconds:
+        if run.clock.left < after.seconds:
             return "time"
         progress = search.advance()
-        left = min(eta(progress.done), session.clock.left - after.seconds)
-        session.display.update(progress, best(progress, metric), left)
+        left = min(eta(progress.done), run.clock.left - after.seconds)
+        run.display.update(progress, best(progress, metric), left)
         age = time.monotonic() - last
         if age > (CHECKPOINT_APART if progress.phase != phase else CHECKPOINT_EVERY):
-            keep(session, search, mark)
+            keep(run, search, mark)
             last = time.monotonic()
         phase = progress.phase
     return "time" if search.shortened else ""
 
 
-def keep(session: Session, search: Search, mark: str) -> None:
+def keep(run: Run, search: Search, mark: str) -> None:
     """Write a checkpoint; a full disk costs the checkpoint, not the search."""
     try:
         checkpoint.write(
-            session.request.folder,
-            Checkpoint(session.request, mark, session.spent, *search.state()),
+            run.request.folder,
+            Checkpoint(run.request, mark, run.spent, *search.state()),
         )
     except FolderError as error:
-        session.display.say(f"dropkit: no checkpoint, the search goes on: {error}")
+        run.display.say(f"dropkit: no checkpoint, the search goes on: {error}")
 
 
 def conclude(
-    session: Session,
+    run: Run,
     search: Search,
     stuff: Material,
     rivals: tuple[Baseline, ...],
@@ -169,23 +169,23 @@ def conclude(
     mark: str,
 ) -> Fit:
     """Predict the holdout, render the report and save everything."""
-    session.display.stage("report")
+    run.display.stage("report")
     tensors, description = search.model().state()
     model = Model.restore(tensors, description)  # what predicts here is what was saved, bit for bit
-    fit = record(session, search, stuff, rivals, stopped, holdout(model, stuff.aside))
-    out, schema = session.request.folder, stuff.schema
+    found = record(run, search, stuff, rivals, stopped, holdout(model, stuff.aside))
+    out, schema = run.request.folder, stuff.schema
     folder.save(
         out,
         tensors,
         description,
-        fit,
+        found,
         ids=stuff.ids,
-        report=render(fit),
-        predictions=spelled(schema, stuff.aside, fit.holdout),
+        report=render(found),
+        predictions=spelled(schema, stuff.aside, found.holdout),
     )
     if stopped:  # saved, and still to be continued
-        keep(session, search, mark)
-    return fit
+        keep(run, search, mark)
+    return found
 
 
 def holdout(model: Model, aside: Aside | None) -> Holdout | None:
@@ -210,7 +210,7 @@ def spelled(schema: Schema, aside: Aside | None, held: Holdout | None) -> str | 
 
 
 def record(
-    session: Session,
+    run: Run,
     search: Search,
     stuff: Material,
     rivals: tuple[Baseline, ...],
@@ -220,7 +220,7 @@ def record(
     """Everything that a report tells."""
     import torch
 
-    request = session.request
+    request = run.request
     return Fit(
         table=title(request),
         schema=stuff.schema,
@@ -229,7 +229,7 @@ def record(
         baselines=rivals,
         cells=cells(stuff.aside.frame, stuff.schema) if stuff.aside else (),
         stopped=stopped,
-        seconds=session.spent,
+        seconds=run.spent,
         seed=request.seed,
         command=request.command,
         versions=all_versions(),

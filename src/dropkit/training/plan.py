@@ -13,7 +13,7 @@ _LAYERS = 3
 _FEW = 8
 """Below so many trials all of them explore: refining and ablating want something to stand on."""
 _CROWD = 32
-"""Most trials of one round; a larger budget buys more rounds, each of which learns from the last."""
+"""Most trials of one round: a larger budget buys more rounds, and each learns from the last."""
 _LEVELS = {"quick": 1 / 3, "standard": 1.0, "thorough": 3.0}
 
 

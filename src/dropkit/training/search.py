@@ -366,9 +366,7 @@ def effects(results: Sequence[Result]) -> tuple[Effect, ...]:
         full = ablation[0]
         used, left = full.trial.cocktail, variant.trial.cocktail
         name = next(name for name in used.active if getattr(left, name) == 0)
-        gains = [
-            off - on for off, on in zip(variant.trial.losses, full.trial.losses, strict=True)
-        ]
+        gains = [off - on for off, on in zip(variant.trial.losses, full.trial.losses, strict=True)]
         gain = sum(gains) / len(gains)
         if len(gains) > 1:
             low, high = metrics.t_interval(gains)
