@@ -153,7 +153,7 @@ def _fit(cells: pd.Series, column: Column, bins: int) -> Recipe:
         counts = cells.value_counts()
         levels = [str(level) for level in counts.index]
         if len(levels) <= ONE_HOT:
-            recipe["onehot"] = levels[:1] if len(levels) == 2 and not column.missing else levels
+            recipe["onehot"] = levels
         else:
             recipe["embedded"] = [str(level) for level in counts.index[counts >= RARE]]
     else:
