@@ -42,12 +42,12 @@ _RATES: dict[Task, Prior] = {
     "classification": Prior(1.0, 4e-4, 4e-3),
 }
 PRIORS = {
-    "hidden_dropout": Prior(0.9, 0.02, 0.6, logarithmic=False),
+    "hidden_dropout": Prior(0.9, 0.02, 0.75, logarithmic=False),
     "input_dropout": Prior(0.4, 0.01, 0.2, logarithmic=False),
     "weight_decay": Prior(0.9, 0.01, 3.0),
     "l1": Prior(0.25, 3e-3, 0.1),
     "label_smoothing": Prior(0.3, 0.01, 0.1),
-    "mixup": Prior(0.2, 0.05, 0.4),
+    "mixup": Prior(0.4, 0.05, 1.0),
     "feature_masking": Prior(0.25, 0.01, 0.15, logarithmic=False),
     "feature_noise": Prior(0.25, 0.005, 0.2),
     "max_norm": Prior(0.15, 1.5, 4.0),

@@ -85,8 +85,10 @@ def _size(rows: int) -> tuple[int, int, int]:
     """Hidden width, batch and usual number of trials."""
     if rows < 500:
         return 64, 32, 26
-    if rows < 3_000:
+    if rows < 1_000:
         return 64, 64, 26
+    if rows < 3_000:
+        return 128, 64, 20
     if rows < 10_000:
         return 128, 128, 18
     if rows < 50_000:
