@@ -14,7 +14,15 @@ from hypothesis import strategies as some
 
 from dropkit.errors import ColumnError, DropkitWarning
 from dropkit.training.columns import infer_schema
-from dropkit.training.encoding import BINS, ONE_HOT, RARE, ROWS_PER_BIN, Encoder
+from dropkit.training.encoding import (
+    BINS,
+    MAPPED,
+    ONE_HOT,
+    PIECES,
+    RARE,
+    ROWS_PER_BIN,
+    Encoder,
+)
 from dropkit.training.network import encode
 from workbench import TARGETS, column, mixed, schema, text
 
@@ -140,6 +148,17 @@ def test_few_levels_are_one_hot() -> None:
     assert (flags.sum(1) == 1).all()
     assert torch.equal(flags[0], flags[4])
     assert len({tuple(row) for row in flags.tolist()}) == 4
+
+
+@pytest.mark.parametrize("width", [1, 40, 60, 200, 600])
+def test_the_pieces_of_a_wide_table_are_bounded(width: int) -> None:
+    """Mutant: as many pieces for each column as if it were the only one."""
+    cells = np.random.default_rng(0).normal(size=(400, width))
+    frame = pd.DataFrame(cells, columns=[f"x{place}" for place in range(width)])
+    schema = infer_schema(frame.assign(y=cells[:, 0] > 0), "y")
+    numbers, pieces = Encoder.fit(frame, schema).bins().slope.shape
+    assert numbers == width
+    assert pieces <= min(PIECES, width * BINS) and numbers * pieces <= MAPPED
 
 
 @pytest.mark.parametrize("levels", [("a", "b"), ("a", "b", "c")])

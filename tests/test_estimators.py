@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from command import dropkit, fit, rows
 from dropkit import DropoutClassifier, DropoutRegressor, ModelFolderError, load
 
-BUDGET = 300
+BUDGET = 2048
 
 
 @parametrize_with_checks([DropoutClassifier(budget=BUDGET), DropoutRegressor(budget=BUDGET)])
@@ -206,7 +206,7 @@ def test_a_report(classifier: DropoutClassifier, tmp_path: Path) -> None:
     classifier.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    assert "dropkit.DropoutClassifier(budget=300).fit(X, y)" in page
+    assert "dropkit.DropoutClassifier(budget=2048).fit(X, y)" in page
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])

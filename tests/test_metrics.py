@@ -152,3 +152,19 @@ def test_the_interval_is_student_s(count: int) -> None:
 
 def test_one_value_tells_nothing_of_its_spread() -> None:
     assert t_interval([1.0]) == (-float("inf"), float("inf"))
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1e-3, 1.0, 1e160])
+def test_units_of_the_target_do_not_matter(unit: float) -> None:
+    """Mutant: squares in the target's units, which vanish or overflow."""
+    draws = torch.randn(2, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth, prediction = draws[0], draws.sum(0)
+    plain, scaled = Judge("rmse", truth, 0), Judge("rmse", truth * unit, 0)
+    assert scaled.loss(prediction * unit) == pytest.approx(plain.loss(prediction) * unit)
+    errors = [
+        standard_error(judge.replicates(prediction * size))
+        for judge, size in ((plain, 1.0), (scaled, unit))
+    ]
+    assert errors[1] == pytest.approx(errors[0] * unit)
+    explained = Judge("r2", truth * unit, 0).loss(prediction * unit)
+    assert explained == pytest.approx(Judge("r2", truth, 0).loss(prediction))

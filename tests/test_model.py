@@ -19,7 +19,7 @@ from workbench import TARGETS, finished, mixed, search, text
 
 @functools.cache
 def fitted(target: str) -> Model:
-    return finished(search(mixed(64), target, budget=1.0)).model()
+    return finished(search(mixed(64), target, budget=2048)).model()
 
 
 def rows(count: int = 64) -> pd.DataFrame:

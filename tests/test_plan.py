@@ -31,13 +31,14 @@ def test_a_plan_fits_its_budget(rows: int, budget: str | float) -> None:
 @pytest.mark.parametrize("rows", [60, 3000, 100_000])
 def test_a_number_is_a_limit(rows: int) -> None:
     """Mutant: rounding to the nearest number of trials, up to half a trial too much."""
-    trial = plan(rows, folds(rows), 1.0).trial
-    for amount in (1.0, 1.4, 1.6, 2.5, 7.9):
+    trial = plan(rows, folds(rows), "auto").trial
+    for amount in (0.3, 1.0, 1.4, 1.6, 2.5, 7.9):
         assert plan(rows, folds(rows), amount * trial).budget <= amount * trial
 
 
-def test_less_than_a_trial_is_one_trial() -> None:
-    assert plan(60, 8, 1e-3).trials == 1
+def test_less_than_an_epoch_is_one_epoch() -> None:
+    least = plan(60, 8, 1e-3)
+    assert (least.trials, least.pace.epochs) == (1, 1)
 
 
 @pytest.mark.parametrize("rows", [60, 700, 5000, 50_000, 500_000])

@@ -184,7 +184,7 @@ def judged(one: Search) -> dict[str, Any]:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_signal_is_learned(target: str) -> None:
     """Mixed columns, missing cells, dates, many levels. Mutant: targets in another row order."""
-    one = finished(search(mixed(160), target, budget=1))
+    one = finished(search(mixed(160), target, budget=2048))
     score = judged(one)
     assert score["loss"] < (0.15 if target == "amount" else 0.5) * score["naive"]
 
@@ -195,7 +195,7 @@ def test_a_hundred_levels_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     level, worth = draw.integers(0, 100, 800), draw.normal(size=100)
     frame = pd.DataFrame({"town": [f"town {place}" for place in level], "amount": worth[level]})
-    one = finished(search(frame, "amount", budget=1.0))
+    one = finished(search(frame, "amount", budget=2048))
     assert one._encoder.layout.levels[0] > 90
     assert np.square(one.model().predict(frame) - frame.amount).mean() < 0.5
 
@@ -390,11 +390,20 @@ def test_a_time_limit_makes_a_smaller_plan(short: Callable[..., Search]) -> None
     assert finished(one).outcome().work < 0.7 * plain.outcome().work
 
 
-def test_a_shortened_search_goes_on_as_shortened(short: Callable[..., Search]) -> None:
+@pytest.mark.parametrize("done", [False, True])
+def test_a_shortened_search_goes_on_when_there_is_time(
+    short: Callable[..., Search], done: bool
+) -> None:
+    """Mutant: a plan for the first limit that outlives it, so that a resumption does nothing."""
     one = short()
     one.fit_into(1e-3)
+    if done:
+        finished(one)
     tensors, description = one.state()
     resumed = short()
     resumed.restore({name: value.clone() for name, value in tensors.items()}, text(description))
-    assert resumed.shortened
-    assert same(finished(one), finished(resumed))
+    few, more = finished(one).outcome(), finished(resumed).outcome()
+    assert not resumed.shortened
+    assert len(more.trials) > len(few.trials)
+    assert more.effects and not few.effects
+    assert more.trials[: len(few.trials)] == few.trials

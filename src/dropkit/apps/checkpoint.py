@@ -49,7 +49,12 @@ def fingerprint(*tables: pd.DataFrame | None) -> str:
         total.update(
             json.dumps([[str(name), str(kind)] for name, kind in table.dtypes.items()]).encode()
         )
-        total.update(hash_pandas_object(table, index=False).to_numpy().tobytes())
+        for _, column in table.items():
+            try:
+                hashes = hash_pandas_object(column, index=False)
+            except TypeError:  # lists and other nested values
+                hashes = hash_pandas_object(column.map(repr), index=False)
+            total.update(hashes.to_numpy().tobytes())
     return total.hexdigest()
 
 

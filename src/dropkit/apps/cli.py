@@ -19,6 +19,7 @@ import click
 
 from dropkit import __version__
 from dropkit.apps.clock import Clock, process_clock, seconds
+from dropkit.apps.devices import sleepy_threads
 from dropkit.apps.request import Request
 from dropkit.errors import (
     DropkitWarning,
@@ -144,6 +145,7 @@ def fit(context: click.Context, /, **options: Any) -> int:
     show = display(quiet=quiet)
     with interrupts() as stop, _told(show.say):
         try:
+            sleepy_threads()
             from dropkit.apps import fitting  # torch, pandas and scikit-learn come with it
 
             _set_threads(request.threads)

@@ -25,6 +25,7 @@ from dropkit.errors import FolderError, SettingError
 from dropkit.records import Baseline, Fit, Holdout, Progress, Schema
 from dropkit.training.model import Model
 from dropkit.training.search import Search
+from dropkit.training.wording import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,22 +77,25 @@ def fit(run: Run) -> Fit:
             "Restore it, or start anew without --resume."
         )
     stuff = material(request, table, test)
-    search = Search(
-        stuff.train,
-        stuff.target,
-        stuff.schema,
-        metric=request.metric,
-        budget=request.work,
-        seed=request.seed,
-        device=device,
-    )
-    if run.resumed is not None:
-        search.restore(run.resumed.tensors, run.resumed.description)
-    introduce(run, stuff)
-    rivals = compare(run, stuff)
-    with devices.held_memory():
-        stopped = pursue(run, search, stuff, mark)
-    return conclude(run, search, stuff, rivals, stopped, mark)
+    with devices.enough_memory():
+        search = Search(
+            stuff.train,
+            stuff.target,
+            stuff.schema,
+            metric=request.metric,
+            budget=request.work,
+            seed=request.seed,
+            device=device,
+        )
+        if run.resumed is None:
+            checkpoint.clear(out)  # of an older search, which a kill would bring back
+        else:
+            search.restore(run.resumed.tensors, run.resumed.description)
+        introduce(run, stuff)
+        rivals = compare(run, stuff)
+        with devices.held_memory():
+            stopped = pursue(run, search, stuff, mark)
+        return conclude(run, search, stuff, rivals, stopped, mark)
 
 
 def read(request: Request) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -111,7 +115,7 @@ def introduce(run: Run, stuff: Material) -> None:
     run.display.say(
         f"{title(run.request)}: {len(stuff.train):,} rows to learn from{held}; "
         f"{len(schema.used)} of {len(schema.columns)} columns used to predict "
-        f"{schema.target} ({kind})"
+        f"{shown(schema.target)} ({kind})"
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dropkit.apps.predictions import Cell, identities
 from dropkit.apps.request import Request
-from dropkit.errors import ColumnError, TargetError
+from dropkit.errors import ColumnError, SettingError, TargetError
 from dropkit.kernel.streams import Stream, derive
 from dropkit.records import Schema
 from dropkit.training.cells import cells as read_cells
@@ -19,6 +19,7 @@ from dropkit.training.cells import numbers
 from dropkit.training.columns import encode_target, infer_schema, typed
 from dropkit.training.judging import ID
 from dropkit.training.schema import named
+from dropkit.training.targets import LEAST_ROWS
 from dropkit.training.wording import nearest, shown
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Indices = npt.NDArray[np.int64]
 
+_CELLS, _LONGEST = 2_000_000, 100
+"""Cells kept for a report, and characters of each: it shows a few rows, briefly."""
 _SPLIT = 0x7357
 """Names the stream that sets rows aside, so that no other use of the seed meets the same draws."""
 
@@ -69,6 +72,11 @@ def material(request: Request, table: pd.DataFrame, test: pd.DataFrame | None) -
     if request.test_size == 0:
         return Material(schema, table, target, None, ids)
     kept, away = split(target, len(schema.classes), request.test_size, request.seed)
+    if len(kept) < LEAST_ROWS:
+        raise SettingError(
+            f"--test-size {request.test_size:g} leaves {len(kept)} of {len(table)} rows to learn "
+            f"from; expected at least {LEAST_ROWS}. Choose a smaller share."
+        )
     rows = table.iloc[away]
     aside = Aside(
         f"{100 * request.test_size:.3g} % of the rows, set aside",
@@ -118,7 +126,8 @@ def split(target: np.ndarray, classes: int, share: float, seed: int) -> tuple[In
 
 
 def cells(frame: pd.DataFrame, schema: Schema) -> tuple[tuple[str, ...], ...]:
-    """Rows as text, in the order of the schema's columns."""
+    """Rows as short text, in the order of the schema's columns; of a huge frame its first rows."""
+    frame = frame.iloc[: _CELLS // max(1, len(schema.columns))]
     columns = [
         [_text(cell) for cell in frame[column.name]] if column.name in frame else [""] * len(frame)
         for column in schema.columns
@@ -174,8 +183,10 @@ def _absent(target: pd.Series[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _text(cell: Any) -> str:
-    if cell is None or cell != cell:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
         return ""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
         return str(int(cell))
-    return str(cell)
+    return str(cell)[:_LONGEST]

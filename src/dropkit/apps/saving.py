@@ -18,6 +18,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises `FolderError` if the disk is full or the place may not be written; the old file
     then survives.
     """
+    path = path.resolve()
     with explained(path), _sibling_file(path) as temporary:
         _write_synced(temporary, content)
         os.replace(temporary, path)
@@ -30,6 +31,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     Raises `FolderError` if the disk is full or the place may not be written; the old folder
     then survives.
     """
+    path = path.resolve()  # behind a link, and not the link, is what is replaced
     fresh, previous = _beside(path, "saving"), previous_of(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +50,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 def recover(path: Path) -> None:
     """Put back the folder that a crash between two renames left under its spare name."""
+    path = path.resolve()
     previous = previous_of(path)
     if not os.path.lexists(previous):
         return
@@ -59,11 +62,16 @@ def recover(path: Path) -> None:
 
 def previous_of(path: Path) -> Path:
     """The spare name under which a folder stands while it is being replaced."""
-    return _beside(path, "previous")
+    return _beside(path.resolve(), "previous")
 
 
 def check_writable(path: Path) -> None:
     """Raise `FolderError` unless something could be created at `path`; leaves nothing behind."""
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise FolderError(
+            f"{path} is the folder that this command runs in, or one above it; a model folder is "
+            "replaced as a whole. Name a folder of its own."
+        )
     parent = path.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent

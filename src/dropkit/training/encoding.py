@@ -34,6 +34,9 @@ MANY, BINS_OF_MANY = 10_000, 64
 """Rows beyond which fewer pieces do, and are faster."""
 ROWS_PER_BIN = 3
 """A quantile bin is not made smaller than this many rows."""
+PIECES, MAPPED = 4096, 1 << 18
+"""Most pieces of all numbers together, and most cells of the map from numbers to pieces: so that
+the work of a wide table grows with its columns, and no faster."""
 _SOFT_LIMIT = 3.0
 _NARROWEST = 1e-4
 """Width below which bins are merged: in float32 the place within a narrower one is noise."""
@@ -52,6 +55,10 @@ class Encoded:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.numbers)
+
+    def __getitem__(self, rows: slice | Tensor) -> Encoded:
+        """Some of the rows."""
+        return Encoded(self.numbers[rows], self.flags[rows], self.codes[rows])
 
     def to(self, device: str) -> Encoded:
         """The same rows on another device."""
@@ -79,8 +86,7 @@ class Encoder:
     @classmethod
     def fit(cls, frame: pd.DataFrame, schema: Schema) -> Encoder:
         """Learn centres, scales, bins and levels from a table (its target is not looked at)."""
-        most = BINS if len(frame) <= MANY else BINS_OF_MANY
-        bins = int(np.clip(len(frame) // ROWS_PER_BIN, 2, most))
+        bins = _bins(len(frame), sum(_parts(column) for column in schema.used))
         recipes = [_fit(typed(frame, column), column, bins) for column in schema.used]
         return cls(schema, recipes)
 
@@ -146,6 +152,18 @@ class Encoder:
     def restore(cls, schema: Schema, state: Mapping[str, Any]) -> Encoder:
         """The encoder that `state` describes."""
         return cls(schema, state["recipes"])
+
+
+def _parts(column: Column) -> int:
+    """How many numbers stand for a cell of a column."""
+    return {"category": 0, "date": 4}.get(column.kind, 1)
+
+
+def _bins(rows: int, numbers: int) -> int:
+    """Pieces of each of so many numbers; one piece is none."""
+    finest = BINS if rows <= MANY else BINS_OF_MANY
+    room = min(PIECES, MAPPED // max(1, numbers)) // max(1, numbers)
+    return max(1, min(finest, max(2, rows // ROWS_PER_BIN), room))
 
 
 def _fit(cells: pd.Series, column: Column, bins: int) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,9 @@ def ranking_error(prediction: Tensor, truth: Tensor) -> float:
 
 def root_mean_squared_error(prediction: Tensor, truth: Tensor) -> float:
     """Square root of the mean squared error."""
-    return float((prediction - truth).square().mean().sqrt())
+    error = prediction - truth
+    unit = _unit(error)
+    return float((error / unit).square().mean().sqrt()) * unit
 
 
 def mean_absolute_error(prediction: Tensor, truth: Tensor) -> float:
@@ -61,8 +64,18 @@ def mean_absolute_error(prediction: Tensor, truth: Tensor) -> float:
 
 def unexplained(prediction: Tensor, truth: Tensor) -> float:
     """1 - R2: the squared error as a share of the target's variance."""
-    spread = (truth - truth.mean()).square().mean().clamp_min(1e-300)
-    return float((prediction - truth).square().mean() / spread)
+    unit = _unit(truth - truth.mean())
+    spread = ((truth - truth.mean()) / unit).square().mean().clamp_min(1e-300)
+    return float(((prediction - truth) / unit).square().mean() / spread)
+
+
+def _unit(values: Tensor) -> float:
+    """A power of two near the largest magnitude. Dividing by it is exact, and then squares of very
+    large or small values neither overflow nor vanish."""
+    largest = float(values.abs().max()) if len(values) else 0.0
+    return (
+        math.ldexp(1.0, max(-1021, math.frexp(largest)[1] - 1)) if 0 < largest < math.inf else 1.0
+    )
 
 
 CLASSIFICATION: dict[str, Loss] = {
@@ -126,8 +139,9 @@ def standard_error(replicates: Tensor) -> float:
     groups = len(replicates)
     if groups < 2:
         return 0.0
-    spread = (replicates - replicates.mean()).square().sum()
-    return float((spread * (groups - 1) / groups).sqrt())
+    away = replicates - replicates.mean()
+    unit = _unit(away)
+    return float(((away / unit).square().sum() * (groups - 1) / groups).sqrt()) * unit
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -136,11 +150,12 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     if count < 2:
         return -float("inf"), float("inf")
     sample = torch.tensor(values, dtype=torch.float64)
-    half = _student(count - 1) * float(sample.std()) / count**0.5
+    unit = _unit(sample)
+    half = student(count - 1) * float((sample / unit).std()) * unit / count**0.5
     return float(sample.mean()) - half, float(sample.mean()) + half
 
 
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """The 97.5 % point of Student's t (tabulated to 10, then Cornish and Fisher's expansion)."""
     table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
     if freedom <= len(table):

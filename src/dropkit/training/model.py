@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from dropkit.records import Column, Schema
-from dropkit.training.encoding import Encoder
+from dropkit.training.encoding import Encoded, Encoder
 from dropkit.training.ensemble import temper
 from dropkit.training.network import Bins, Inputs, Parameters, Shape, forward, sizes
 from dropkit.training.outputs import Readout
 
-_ROWS = 1024
-"""Rows predicted at a time."""
+_CELLS = 1 << 22
+"""Activations at a time, over all networks: what a prediction needs of memory."""
 
 
 class Model:
@@ -75,25 +75,24 @@ class Model:
 
         Raises ColumnError for a column that is absent or of another type.
         """
-        rows = self._encoder.transform(frame)
+        return self.read(self._encoder.transform(frame))
+
+    def read(self, rows: Encoded) -> np.ndarray:
+        """`predict` for rows that are encoded."""
         bins = self._encoder.bins()
         networks = {name: value.double() for name, value in self._networks.items()}
         shares = torch.tensor(self._shares, dtype=torch.float64)
+        width = self._shape.pieces + self._shape.plain + sum(self._shape.hidden)
+        step = max(1, _CELLS // (width * len(shares)))
         parts = []
-        for start in range(0, len(rows), _ROWS):
-            end = start + _ROWS
-            parts.append(
-                self._predict(
-                    Inputs(
-                        rows.numbers[start:end].double().expand(len(shares), -1, -1),
-                        rows.flags[start:end].double().expand(len(shares), -1, -1),
-                        rows.codes[start:end].expand(len(shares), -1, -1),
-                    ),
-                    networks,
-                    bins,
-                    shares,
-                )
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            inputs = Inputs(
+                some.numbers.double().expand(len(shares), -1, -1),
+                some.flags.double().expand(len(shares), -1, -1),
+                some.codes.expand(len(shares), -1, -1),
             )
+            parts.append(self._predict(inputs, networks, bins, shares))
         if not parts:
             empty = (0, self._readout.classes) if self._readout.classes else (0,)
             return np.zeros(empty)

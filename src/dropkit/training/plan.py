@@ -67,7 +67,7 @@ class Plan:
         trials = max(1, int(self.trials * share / epochs))
         if trials == 1:
             epochs = min(epochs, share * self.trials)
-        shorter = max(1, round(self.pace.epochs * epochs))
+        shorter = max(1, int(self.pace.epochs * epochs))
         pace = replace(self.pace, epochs=shorter, evaluations=min(40, shorter))
         return replace(self, pace=pace, trials=trials)
 
@@ -78,7 +78,9 @@ def plan(rows: int, folds: int, budget: str | float) -> Plan:
     trained = rows * (folds - 1) // folds if folds > 1 else rows
     epochs = int(min(256, max(8, round(_STEPS * batch / max(1, trained)))))
     pace = Pace(epochs, batch, evaluations=min(40, epochs), patience=0.3)
-    return Plan((hidden,) * _LAYERS, pace, folds, _trials(budget, usual, folds * epochs))
+    amount = _trials(budget, usual, folds * epochs)
+    whole = Plan((hidden,) * _LAYERS, pace, folds, max(1, int(amount)))
+    return whole if amount >= 1 else whole.within(amount)
 
 
 def _size(rows: int) -> tuple[int, int, int]:
@@ -98,7 +100,8 @@ def _size(rows: int) -> tuple[int, int, int]:
     return 256, 512, 8
 
 
-def _trials(budget: str | float, usual: int, cost: int) -> int:
+def _trials(budget: str | float, usual: int, cost: int) -> float:
+    """Trials that a budget pays for, at so many member-epochs each."""
     if isinstance(budget, str) and budget in ("auto", *_LEVELS):
         return max(6, round(usual * _LEVELS.get(budget, 1.0)))
     try:
@@ -110,4 +113,4 @@ def _trials(budget: str | float, usual: int, cost: int) -> int:
             f"budget must be auto, {', '.join(_LEVELS)} or a positive number of member-epochs, "
             f"not {budget!r}"
         )
-    return max(1, int(amount / cost))
+    return amount / cost

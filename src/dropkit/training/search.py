@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,15 @@ from dropkit.training.model import Model
 from dropkit.training.network import Shape
 from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
-from dropkit.training.population import Material
+from dropkit.training.population import Material, Population
 from dropkit.training.rounds import Origin, Result, Round
 
 _SLICE = 0.1
 """Seconds of training per call of `advance`; the length of a slice does not touch the result."""
 _PROBED = 8
 """Steps by which the speed is measured."""
+_PROBED_SHARE = 0.05
+"""Share of the time after which that is enough."""
 _USUALLY_SPENT = 0.9
 """Share of the work that is really done: losers leave and members stop early."""
 _PARENTS = 3
@@ -95,6 +99,7 @@ class Search:
         truth = self._readout.judged(target)
         self._folds = split(truth, derive(seed, 0))
         self._plan = plan(len(frame), len(self._folds), budget)
+        self._first_trials = self._plan.first
         self._truth = truth[torch.cat(self._folds)]
         self._judge = metrics.Judge(self._metric, self._truth, derive(seed, 1))
         self._material = self._prepare(frame, target, device)
@@ -139,14 +144,13 @@ class Search:
         if self._round is None or self._results or self._round.work or seconds <= 0:
             return
         population, member_epochs = self._round.population, self._plan.first * self._plan.folds
-        population.advance()
-        start = time.perf_counter()
-        for _ in range(_PROBED):
-            population.advance()
-        epoch = (time.perf_counter() - start) / _PROBED * population.steps_per_epoch
+        epoch = _step_seconds(population, _PROBED_SHARE * seconds) * population.steps_per_epoch
         needed = self._plan.budget * epoch / member_epochs * _USUALLY_SPENT
+        seconds = self._deadline - time.perf_counter()
         if needed > seconds:
-            self._plan, self.shortened = self._plan.within(seconds / needed), True
+            shorter = self._plan.within(max(0.0, seconds / needed))
+            self._plan = replace(self._plan, pace=shorter.pace)
+            self._first_trials, self.shortened = shorter.first, True
         self._open(*self._first())
 
     # ---- rounds
@@ -166,7 +170,7 @@ class Search:
         return self._round
 
     def _first(self) -> tuple[list[Cocktail], list[Origin]]:
-        task, count = self._schema.task, self._plan.first
+        task, count = self._schema.task, self._first_trials
         grid = cocktails.grid(task)
         middle = sorted(grid, key=lambda recipe: abs(recipe.hidden_dropout - 0.15))[:count]
         grid = [recipe for recipe in grid if recipe in middle]
@@ -201,22 +205,29 @@ class Search:
         self._work += self._round.work
         closed, self._round = self._round, None
         self._rounds += 1
-        if "ablation" in closed.origins:
-            return
-        left = self._left()
-        recipes, origins = self._refined() if self._plan.refines(left) else self._ablated()
-        affordable = int(left / self._plan.trial)
-        if min(len(recipes), affordable) > 1:
-            self._open(recipes[:affordable], origins[:affordable])
+        if "ablation" not in closed.origins:
+            self._go_on()
 
-    def _left(self) -> float:
-        """Member-epochs that the budget and the time have room for."""
-        self._clock()
+    def _go_on(self) -> None:
+        """Open the round for which there is room: a refinement, else the ablation."""
         planned = self._plan.budget - self._work
+        kind, count = self._choice(min(planned, self._timely()))
+        self.shortened |= (kind, count) != self._choice(planned)
+        recipes, origins = self._refined() if kind == "refined" else self._ablated()
+        if min(len(recipes), count) > 1:
+            self._open(recipes[:count], origins[:count])
+
+    def _choice(self, left: float) -> tuple[Origin, int]:
+        """Which round comes next if so many member-epochs are left, and of how many trials."""
+        if self._plan.refines(left):
+            return "refined", self._plan.refined
+        return "ablation", min(self._plan.ablated, int(max(0.0, left) / self._plan.trial))
+
+    def _timely(self) -> float:
+        """Member-epochs for which there is time, at the speed so far."""
+        self._clock()
         speed = (self._work - self._untimed) / self._trained if self._trained else math.inf
-        timely = (self._deadline - time.perf_counter()) * speed
-        self.shortened |= timely < planned
-        return min(planned, timely)
+        return (self._deadline - time.perf_counter()) * speed
 
     @property
     def finished(self) -> bool:
@@ -303,7 +314,7 @@ class Search:
             budget=self._budget,
             parameters=self._material.shape.parameters,
             network=str(self._material.shape),
-            checks=checklist(self._material, now.results[chosen]),
+            checks=checklist(self._material, self._folds, now.results[chosen], self.model().read),
         )
 
     # ---- state
@@ -311,24 +322,35 @@ class Search:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A checkpoint from which `restore` goes on in the same bits."""
         tensors, values = pack(self._results, self._round, self._rounds, self._work)
-        pace = (self._plan.trials, self._plan.pace.epochs, self._plan.pace.evaluations)
+        pace = self._plan.pace.epochs, self._plan.pace.evaluations
         return tensors, values | {"pace": pace, "shortened": self.shortened}
 
     def restore(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a search with the same arguments on the same table."""
         try:
             saved = unpack(tensors, description)
-            trials, epochs, evaluations = description["pace"]
+            epochs, evaluations = description["pace"]
             pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
-            self._plan = replace(self._plan, trials=trials, pace=pace)
-            self.shortened = description["shortened"]
+            self._plan = replace(self._plan, pace=pace)
             self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
             self._round = None
             if saved.recipes:
                 self._open(saved.recipes, saved.origins).restore(saved.tensors, saved.values)
+            elif description["shortened"]:  # there was no time for another round; now there is
+                self._go_on()
             self._untimed, self._standing = self._spent, None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
+
+
+def _step_seconds(population: Population, limit: float) -> float:
+    """Seconds of a step: the median of a few, so that a stall foretells little."""
+    population.advance()
+    start, steps = time.perf_counter(), [time.perf_counter()]
+    while len(steps) == 1 or (len(steps) <= _PROBED and steps[-1] - start < limit):
+        population.advance()
+        steps.append(time.perf_counter())
+    return statistics.median(after - before for before, after in pairwise(steps))
 
 
 def _standing(results: list[Result], judge: metrics.Judge, truth: Tensor) -> _Standing:
@@ -349,6 +371,10 @@ def winner(results: Sequence[Result]) -> int:
     return tied[cocktails.simplest([results[index].trial.cocktail for index in tied])]
 
 
+def _is_of_ablation(result: Result) -> bool:
+    return result.trial.origin == "ablation"
+
+
 def _is_tied(result: Result, best: Result) -> bool:
     noise = metrics.standard_error(result.replicates - best.replicates)
     return result.trial.loss - best.trial.loss <= _TIE * noise
@@ -360,7 +386,8 @@ def effects(results: Sequence[Result]) -> tuple[Effect, ...]:
     With a single holdout there are no folds: the interval is then over its rows (jackknife), and
     does not hold the noise of training.
     """
-    ablation = [result for result in results if result.trial.origin == "ablation"]
+    count = sum(1 for _ in takewhile(_is_of_ablation, reversed(results)))
+    ablation = results[len(results) - count :]  # an older one was of another winner
     found = []
     for variant in ablation[1:]:
         full = ablation[0]

@@ -172,6 +172,11 @@ def _at_best(curve: Curve, losses: tuple[float, ...]) -> float:
     return losses[min(max(curve.best, 0), len(losses) - 1)]
 
 
+def has_shares(fit: Fit) -> bool:
+    """Whether there are held-out rows of several classes, from which their shares can be told."""
+    return fit.holdout is not None and len(set(fit.holdout.truth)) > 1
+
+
 def blank_loss(fit: Fit) -> float:
     """Loss of always predicting the mean, or the class shares.
 
@@ -180,7 +185,7 @@ def blank_loss(fit: Fit) -> float:
     """
     if fit.schema.task == "regression":
         return 1.0
-    if fit.holdout is None or len(set(fit.holdout.truth)) < 2:
+    if fit.holdout is None or not has_shares(fit):
         return log(max(2, len(fit.schema.classes)))
     _, counts = np.unique(truth_of(fit.holdout), return_counts=True)
     shares = counts / counts.sum()

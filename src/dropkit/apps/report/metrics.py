@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dropkit.records import Task
+from dropkit.training.metrics import student
 
 Array = npt.NDArray[np.float64]
 Influence = Callable[[Array, Array], tuple[float, Array]]
@@ -159,12 +160,17 @@ METRICS: dict[str, Metric] = {
 def measure(metric: Metric, truth: Array, prediction: Array) -> Interval:
     """The score of predictions with its 95 % interval; ValueError if it is undefined here.
 
-    Accuracy has Wilson's interval, which is right near 0 and 1; the others have the normal one.
+    Accuracy and the area under the ROC curve have score intervals, which are right near 0 and 1 and
+    never of no width (Wilson's, and method 5 of Newcombe 2006); the others have Student's.
     """
     value, influence = metric.influence(truth, prediction)
     if metric.name == "accuracy":
         return wilson(value, len(truth))
+    if metric.name == "roc_auc":
+        return newcombe(value, int((truth == 1).sum()), int((truth != 1).sum()))
     reach = _reach(influence)
+    if metric.name == "balanced_accuracy":
+        reach = _balanced_reach(truth, prediction)
     low, high = max(metric.floor, value - reach), min(metric.ceiling, value + reach)
     return Interval(value, low, high)
 
@@ -187,10 +193,46 @@ def wilson(share: float, rows: int) -> Interval:
     return Interval(share, max(0.0, centre - reach), min(1.0, centre + reach))
 
 
+def newcombe(area: float, positives: int, negatives: int) -> Interval:
+    """95 % interval of an area under the ROC curve: the areas from which it is 1.96 errors away.
+
+    The error is that of Hanley and McNeil 1982 with equal group sizes.
+    """
+    half = (positives + negatives) / 2 - 1
+
+    def fits(candidate: float) -> bool:
+        spread = 1 + half * ((1 - candidate) / (2 - candidate) + candidate / (1 + candidate))
+        error = sqrt(candidate * (1 - candidate) * spread / (positives * negatives))
+        return abs(area - candidate) <= Z95 * error
+
+    return Interval(area, _edge(fits, area, 0.0), _edge(fits, area, 1.0))
+
+
+def _edge(fits: Callable[[float], bool], inside: float, outside: float) -> float:
+    """Where between `inside` and `outside` a condition ends, by bisection."""
+    inside = min(max(inside, 1e-12), 1 - 1e-12)
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if fits(middle) else (inside, middle)
+    return inside
+
+
+def _balanced_reach(truth: Array, prediction: Array) -> float:
+    """Half the width of its interval; the variance of each recall is that of (hits + 1) / (n + 2),
+    so that a class of one row does not count as certain."""
+    correct, variance = _correct(truth, prediction), 0.0
+    present = np.unique(truth)
+    for code in present:
+        hits, rows = float(correct[truth == code].sum()), int((truth == code).sum())
+        share = (hits + 1) / (rows + 2)
+        variance += share * (1 - share) / rows
+    return Z95 * sqrt(variance) / len(present)
+
+
 def _reach(influence: Array) -> float:
-    """Half the width of a normal 95 % interval; infinite from a single row."""
+    """Half the width of Student's 95 % interval; infinite from a single row."""
     rows = len(influence)
     if rows < 2:
         return inf
     size = float(np.abs(influence).max()) or 1.0
-    return Z95 * size * float((influence / size).std(ddof=1)) / sqrt(rows)
+    return student(rows - 1) * size * float((influence / size).std(ddof=1)) / sqrt(rows)

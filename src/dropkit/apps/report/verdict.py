@@ -10,6 +10,7 @@ from dropkit.apps.report.judgement import (
     Reading,
     Rival,
     effect_of,
+    has_shares,
     judge,
     reading,
     winner,
@@ -151,12 +152,10 @@ def _no_dropout(fit: Fit) -> str:
     best = min(dropped, key=_loss)
     loss = METRICS[fit.outcome.metric].loss_title
     rate, places = short(best.cocktail.hidden_dropout, 2), decimals(best.error)
-    tie = abs(best.loss - min(without)) <= best.error
     return (
         f"Validation chose no dropout: the best rate above 0, {rate}, had a validation {loss} of "
         f"{fixed(best.loss, places)} (standard error {fixed(best.error, places)}), "
-        f"and rate 0 had {fixed(min(without), places)}"
-        f"{': a tie within noise, which goes to the simpler network' if tie else ''}."
+        f"and rate 0 had {fixed(min(without), places)}."
     )
 
 
@@ -220,7 +219,7 @@ def _late_sentence(found: Reading) -> str:
 def _gap_sentence(fit: Fit, found: Reading) -> str:
     gap = percent(found.gap, 1)
     knows = "the mean" if fit.schema.task == "regression" else "the class shares"
-    if fit.schema.classes and fit.holdout is None:
+    if fit.schema.classes and not has_shares(fit):
         knows = "equal shares of the classes"
     places = decimals(found.validation / 10)
     numbers = (
