@@ -1,8 +1,8 @@
-"""Arrays and DataFrames, as scikit-learn's users hand them over, as tables for the engine."""
+"""Arrays and tables, as scikit-learn's users hand them over, as tables for the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,13 @@ from dropkit.training.schema import named
 TARGET = "target"
 
 
+def in_pandas(X: Any) -> Any:
+    """A table of another library, such as polars or pyarrow, in pandas; all else as it is."""
+    if isinstance(X, pd.DataFrame) or not hasattr(X, "to_pandas"):
+        return X
+    return X.to_pandas()
+
+
 def is_frame(X: object) -> bool:
     """Whether X is a pandas DataFrame."""
     return isinstance(X, pd.DataFrame)
@@ -23,11 +30,24 @@ def is_frame(X: object) -> bool:
 def array_frame(X: np.ndarray) -> pd.DataFrame:
     """A checked two-dimensional array as a table with columns x0, x1, ...
 
-    A column of an object array is a number if all its cells are, else a category of text. Raises
+    A column of text or objects is a number if all its cells are, else a category of text. Raises
     TypeError for a cell that is neither text nor a number.
     """
+    X = _spelled_out(X)
     columns = {f"x{place}": _column(X[:, place]) for place in range(X.shape[1])}
     return pd.DataFrame(columns, index=range(len(X)))
+
+
+def like_the_fit(X: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Checked rows to predict, a table or an array, under the names that the fit gave its columns.
+
+    Columns of other names, or without any, are taken by their place, as scikit-learn does. Cells
+    stay as they are: what they are to be read as is known.
+    """
+    frame = X if is_frame(X) else pd.DataFrame(_spelled_out(X))
+    if {str(name) for name in frame.columns} == set(names):
+        return frame
+    return frame.set_axis(list(names), axis="columns")
 
 
 def schema_of(
@@ -56,6 +76,11 @@ def schema_of(
     table = named(frame).assign(**{name: stand_in})
     found = infer_schema(table, name, task="regression", types=dict(types))
     return Schema(found.columns, name, task, classes, len(frame), "as the estimator asks")
+
+
+def _spelled_out(X: np.ndarray) -> np.ndarray:
+    """An array of text as one of objects; others as they are."""
+    return X.astype(str).astype(object) if X.dtype.kind in "SU" else X
 
 
 def _column(cells: np.ndarray) -> Any:

@@ -44,6 +44,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
     outcome_: Outcome
     model_: Model
     fit_: Fit
+    _ids: tuple[str, ...] = ()
+    """Columns that name a row in the predictions of the command; known to folders of its own."""
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             tensors,
             description,
             self.fit_,
-            ids=(),
+            ids=self._ids,
             report=render(self.fit_),
             predictions=None,
             estimator={
@@ -126,6 +128,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             self.model_, self.outcome_ = search.model(), search.outcome()
             self.history_ = self.outcome_.trials
             self.fit_ = self._record(schema, seed, capped, monotonic() - began)
+        self._ids = ()
 
     def _search(self, search: Search, began: float) -> bool:
         """Search to the end or to the time cap; whether it was the cap."""
@@ -172,9 +175,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = self.get_params(deep=False)
+        """The parameters as JSON; a search may have set them to numbers of numpy's."""
+        settings = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
         settings["random_state"] = self.fit_.seed
-        settings["types"] = dict(self.types) if self.types else None
+        types = {str(name): str(kind) for name, kind in (self.types or {}).items()}
+        settings["types"] = types or None
         return settings
 
     def _labels(self) -> Any:
@@ -187,28 +192,37 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        X = arrays.in_pandas(X)
         if arrays.is_frame(X):
             validate_data(self, X, reset=fitting, skip_check_array=True)
             _check_shape(X)
             if fitting:
                 check_consistent_length(X, y)
-            return X.reset_index(drop=True), y
+            return (X if fitting else self._known(X)).reset_index(drop=True), y
         settings: dict[str, Any] = {
             "reset": fitting,
             "dtype": None,
             "ensure_all_finite": "allow-nan",
         }
         if not fitting:
-            return arrays.array_frame(validate_data(self, X, **settings)), None
+            return self._known(validate_data(self, X, **settings)), None
         numeric = self._task == "regression"
         X, y = validate_data(self, X, y, ensure_min_samples=2, y_numeric=numeric, **settings)
         return arrays.array_frame(X), y
+
+    def _known(self, X: Any) -> pd.DataFrame:
+        """Rows to predict, with the columns of the fit."""
+        return arrays.like_the_fit(X, [column.name for column in self.model_.schema.columns])
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Probabilities or values of checked rows."""
         check_is_fitted(self)
         frame, _ = self._features(X, fitting=False)
         return self.model_.predict(frame)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_shape(X: pd.DataFrame) -> None:

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from dropkit.apps import folder
 from dropkit.apps.estimating import Estimator
+from dropkit.errors import TargetError
 from dropkit.records import Schema
+from dropkit.training.cells import spelled
+from dropkit.training.readings import EXACT
 
 
 class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
@@ -50,6 +54,7 @@ class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         """Learn to tell the classes `y` from `X`."""
         frame, y = self._features(X, y, fitting=True)
         y = column_or_1d(y, warn=True)
+        _check_present(y)
         check_classification_targets(y)
         assert_all_finite(y, input_name="y")
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -110,7 +115,9 @@ class DropoutRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> DropoutRegressor:
         """Learn to predict the values `y` from `X`."""
         frame, y = self._features(X, y, fitting=True)
-        y = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
+        y = column_or_1d(y, warn=True)
+        _check_present(y)
+        y = np.asarray(y, dtype=np.float64)
         assert_all_finite(y, input_name="y")
         self._learn(X, y, (), frame)
         return self
@@ -122,10 +129,17 @@ class DropoutRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
 _LABELS: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "U": str}
 """Kinds of class labels that a model folder keeps; others come back as text."""
+_TRUTH = (("False", "True"), ("FALSE", "TRUE"), ("false", "true"))
+"""Words that pandas reads as booleans."""
 
 
 def load(path: str | os.PathLike[str]) -> DropoutClassifier | DropoutRegressor:
     """The fitted estimator in a model folder, whether `save` or `dropkit fit` wrote it.
+
+    The command keeps classes as text. Of its folders, classes come back as the numbers or truth
+    values as which pandas reads that text, so that they compare with a target that pandas read:
+    `0` and `1` as integers, `true` and `false` as booleans. They stay text if one of them is not
+    written as its number is, such as `01`. Classes that `save` wrote keep their type.
 
     Raises `ModelFolderError` if it is no model folder, damaged, altered or of a later format.
     Warns with `DropkitWarning` if another version of dropkit wrote it. Nothing in the folder is
@@ -143,17 +157,42 @@ def load(path: str | os.PathLike[str]) -> DropoutClassifier | DropoutRegressor:
         if isinstance(found, DropoutClassifier):
             found.classes_ = _classes(schema, about.get("labels"))
     found.model_, found.fit_, found.outcome_ = stored.model, stored.fit, stored.fit.outcome
+    found._ids = stored.ids
     found.history_ = found.outcome_.trials
     return found
 
 
 def _classes(schema: Schema, labels: Any) -> np.ndarray:
     if labels is None:
-        return np.array(schema.classes)
+        return _as_pandas_reads(schema.classes)
     kind, values = _LABELS[labels["kind"]], labels["values"]
     if len(values) != len(schema.classes) or any(type(value) is not kind for value in values):
         raise ValueError("its class labels do not fit its classes")
     return np.array(values)
+
+
+def _as_pandas_reads(texts: tuple[str, ...]) -> np.ndarray:
+    """Labels as numbers or truth values if no letter of any of them is lost so, else as text."""
+    if texts in _TRUTH:
+        return np.array([False, True])
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        return np.array(texts)
+    if max(map(abs, values)) >= EXACT or tuple(spelled(values)) != texts:
+        return np.array(texts)
+    whole = all(value.is_integer() for value in values)
+    return np.array(values, dtype=np.int64 if whole else np.float64)
+
+
+def _check_present(y: np.ndarray) -> None:
+    """Raise TargetError for cells without a target among objects; numbers are for scikit-learn."""
+    missing = pd.isna(y) if y.dtype == object else np.zeros(len(y), dtype=bool)
+    if missing.any():
+        raise TargetError(
+            f"expected a target in every row; y is missing in {int(missing.sum())} of {len(y)} "
+            f"rows (first: row {int(missing.argmax()) + 1}); fill these cells or leave the rows out"
+        )
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
