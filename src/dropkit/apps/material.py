@@ -16,7 +16,7 @@ from dropkit.kernel.streams import Stream, derive
 from dropkit.records import Schema
 from dropkit.training.cells import cells as read_cells
 from dropkit.training.cells import numbers
-from dropkit.training.columns import encode_target, infer_schema, typed
+from dropkit.training.columns import encode_target, infer_schema, typed, understood
 from dropkit.training.judging import ID
 from dropkit.training.schema import named
 from dropkit.training.targets import LEAST_ROWS
@@ -49,6 +49,7 @@ class Material:
 
     schema: Schema
     train: pd.DataFrame
+    """Its columns read, as they will be many times."""
     target: np.ndarray
     """Of the training rows: values, or class codes."""
     aside: Aside | None
@@ -68,9 +69,9 @@ def material(request: Request, table: pd.DataFrame, test: pd.DataFrame | None) -
     if test is not None:
         test = labelled(named(test).reset_index(drop=True), request, str(request.test))
         aside = _from_file(test, request, schema, ids)
-        return Material(schema, table, target, aside, ids)
+        return Material(schema, understood(table, schema), target, aside, ids)
     if request.test_size == 0:
-        return Material(schema, table, target, None, ids)
+        return Material(schema, understood(table, schema), target, None, ids)
     kept, away = split(target, len(schema.classes), request.test_size, request.seed)
     if len(kept) < LEAST_ROWS:
         raise SettingError(
@@ -84,7 +85,8 @@ def material(request: Request, table: pd.DataFrame, test: pd.DataFrame | None) -
         target[away],
         identities(rows, ids, [int(index) + 1 for index in rows.index]),
     )
-    return Material(schema, table.iloc[kept].reset_index(drop=True), target[kept], aside, ids)
+    train = understood(table.iloc[kept].reset_index(drop=True), schema)
+    return Material(schema, train, target[kept], aside, ids)
 
 
 def labelled(table: pd.DataFrame, request: Request, source: str) -> pd.DataFrame:

@@ -60,6 +60,9 @@ def understood(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
 
 def _find(frame: pd.DataFrame, column: Column) -> pd.Series[Any]:
+    labels = frame.columns
+    if labels.inferred_type == "string" and labels.is_unique and column.name in labels:
+        return frame[column.name]  # the usual case, at once: a table may have thousands of columns
     names = [str(name) for name in frame.columns]
     places = [place for place, name in enumerate(names) if name == column.name]
     if not places:
