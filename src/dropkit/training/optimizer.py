@@ -70,8 +70,8 @@ class Optimizer:
         last = sum(name.startswith("weight") for name in parameters) - 1
         for index in range(last):
             names = [f"weight.{index}"] + ["pieces"] * (index == 0 and "pieces" in parameters)
-            incoming = torch.cat([parameters[name] for name in names], 1)
-            length = incoming.norm(dim=1, keepdim=True).clamp_min_(_TINY)
+            squares = [parameters[name].square().sum(1, keepdim=True) for name in names]
+            length = torch.stack(squares).sum(0).sqrt_().clamp_min_(_TINY)
             shrink = (self._norm / length).clamp_max_(1.0)
             for name in names:
                 parameters[name].mul_(shrink)
