@@ -305,6 +305,27 @@ def test_a_package_that_is_missing_is_named() -> None:
     assert 'needs the package pandas; try: pip install "dropkit[tables]"' in ran.stderr
 
 
+INTERRUPTED = """
+import builtins, sys
+real = builtins.__import__
+def interrupted(name, *arguments, **options):
+    if name == {name!r}:
+        raise KeyboardInterrupt
+    return real(name, *arguments, **options)
+builtins.__import__ = interrupted
+from dropkit.apps.cli import main
+main(["fit", "x.csv", "--target", "y", "--quiet"])
+"""
+
+
+@pytest.mark.parametrize("name", ["click", "dropkit.apps.clock", "dropkit.apps.interrupts"])
+def test_an_early_interrupt_is_quiet(name: str) -> None:
+    code = INTERRUPTED.format(name=name)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 130
+    assert "Traceback" not in ran.stderr
+
+
 def test_help_is_there_at_once() -> None:
     def once() -> float:
         began = time.perf_counter()

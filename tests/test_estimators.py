@@ -9,6 +9,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.base import clone
@@ -17,8 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from command import dropkit, fit, rows
-from dropkit import DropoutClassifier, DropoutRegressor, ModelFolderError, load
+from command import dropkit, fit, rows, write
+from dropkit import (
+    DropoutClassifier,
+    DropoutRegressor,
+    ModelFolderError,
+    TargetError,
+    load,
+)
+from dropkit.apps.estimators import _as_pandas_reads
 
 BUDGET = 2048
 
@@ -98,6 +106,106 @@ def test_an_array_of_objects(people: pd.DataFrame) -> None:
     kinds = [(column.name, column.kind) for column in model.fit_.schema.columns]
     assert kinds == [("x0", "number"), ("x1", "category")]
     assert model.predict(X[:3]).shape == (3,)
+
+
+class Foreign:
+    """A table of another library, of which is known only how it turns into pandas."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._table, self.shape = table, table.shape
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self._table.copy()
+
+
+@pytest.mark.parametrize("made", [pa.Table.from_pandas, Foreign])
+def test_a_table_of_another_library(
+    made: Any, people: pd.DataFrame, features: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Mutant: a table that is read as an array, without its names."""
+    types = {"key": "category"}
+    model = DropoutRegressor(budget=20, types=types).fit(made(features), people["price"])
+    expected = DropoutRegressor(budget=20, types=types).fit(features, people["price"])
+    assert model.feature_names_in_.tolist() == list(features)
+    assert model.fit_.schema == expected.fit_.schema
+    assert (model.predict(made(features)) == expected.predict(features)).all()
+    model.save(tmp_path / "m")
+    assert (load(tmp_path / "m").predict(made(features)) == expected.predict(features)).all()
+
+
+def test_dates_of_python_are_dates(people: pd.DataFrame, features: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(features.assign(born=features["born"].dt.date))
+    model = DropoutRegressor(budget=20).fit(table, people["price"])
+    assert [c.kind for c in model.fit_.schema.columns if c.name == "born"] == ["date"]
+    assert model.predict(table).shape == (120,)
+
+
+def test_a_frame_and_then_an_array(features: pd.DataFrame, classifier: DropoutClassifier) -> None:
+    """Mutants: columns called x0, x1; numbers made of the text 01; dates that are refused."""
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        shares = classifier.predict_proba(features.to_numpy())
+    assert (shares == classifier.predict_proba(features)).all()
+
+
+def test_a_frame_and_then_an_array_go_by_place_whatever_the_names() -> None:
+    """Mutant: an array's columns 0 and 1 that are found by these names."""
+    X = np.random.RandomState(0).normal(size=(60, 2))
+    frame = pd.DataFrame(X, columns=["1", "0"])
+    model = DropoutRegressor(budget=300).fit(frame, X[:, 0])
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        assert (model.predict(X) == model.predict(frame)).all()
+
+
+def test_an_array_and_then_a_frame(people: pd.DataFrame, features: pd.DataFrame) -> None:
+    X = features[["size", "city"]]
+    model = DropoutClassifier(budget=20).fit(X.to_numpy(dtype=object), people["colour"])
+    expected = model.predict_proba(X.to_numpy(dtype=object))
+    with pytest.warns(UserWarning, match="has feature names"):
+        assert (model.predict_proba(X) == expected).all()
+    with pytest.raises(ValueError, match="3 features"), pytest.warns(UserWarning, match="names"):
+        model.predict(features[["size", "city", "born"]])
+
+
+@pytest.mark.parametrize(
+    ("X", "kinds"),
+    [
+        (np.array([["a"], ["b"]] * 30), ["category"]),
+        (np.array([["a", 1], ["b", 2]] * 30), ["category", "number"]),
+        (np.array([[b"a"], [b"b"]] * 30), ["category"]),
+        (np.array([["2024-01-31"], ["2024-02-01"]] * 30, dtype="datetime64[D]"), ["date"]),
+    ],
+    ids=["text", "text and digits", "bytes", "dates"],
+)
+def test_an_array_of_no_numbers(X: np.ndarray, kinds: list[str]) -> None:
+    model = DropoutClassifier(budget=300).fit(X, np.arange(60) % 2)
+    assert [c.kind for c in model.fit_.schema.columns] == kinds
+    assert model.predict(X[:2]).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["a", np.nan, "b"], dtype=object),
+        np.array(["a", None, "b"], dtype=object),
+        ["a", np.nan, "b"],
+        [1.5, None, 2.0],
+        np.array([[1.5], [np.nan], [2.0]]),
+        pd.Series(["a", pd.NA, "b"], dtype="string"),
+        pd.Series(["a", None, "b"], dtype="category"),
+    ],
+    ids=["NaN", "None", "text", "numbers", "column", "NA", "category"],
+)
+@pytest.mark.parametrize(
+    "X", [np.zeros((3, 1)), pd.DataFrame({"a": [1, 2, 3]})], ids=["array", "frame"]
+)
+@pytest.mark.parametrize("kind", [DropoutClassifier, DropoutRegressor])
+def test_a_target_with_gaps_is_refused(kind: Any, X: Any, y: Any) -> None:
+    """Mutant: the text nan, which numpy makes of a gap in a list of text, as a class."""
+    with pytest.raises(TargetError, match=r"missing in 1 of 3 rows \(first: row 2\)"):
+        kind().fit(X, y)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +292,20 @@ def test_under_a_grid_search(people: pd.DataFrame, features: pd.DataFrame) -> No
     assert search.best_estimator_.predict(features).shape == (120,)
 
 
+def test_what_a_search_over_numpys_numbers_found_is_saved(
+    people: pd.DataFrame, features: pd.DataFrame, tmp_path: Path
+) -> None:
+    one = DropoutClassifier(n_jobs=np.int64(1), verbose=np.False_, types={"key": np.str_("drop")})
+    search = GridSearchCV(one, {"budget": np.array([20, 30])}, cv=2)
+    best = search.fit(features, people["colour"]).best_estimator_
+    best.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again.get_params() == best.get_params()
+    assert {type(value) for value in again.get_params().values()} <= {int, bool, str, dict} | {
+        type(None)
+    }
+
+
 def test_pickle_and_joblib(
     features: pd.DataFrame, classifier: DropoutClassifier, tmp_path: Path
 ) -> None:
@@ -250,6 +372,51 @@ def test_an_estimator_reads_what_the_command_saved(fitted: Path) -> None:
     assert model.classes_.tolist() == ["blue", "red"]
 
 
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (("0", "1"), [0, 1]),
+        (("-3", "2", "10"), [-3, 2, 10]),
+        (("0.5", "2"), [0.5, 2.0]),
+        (("false", "true"), [False, True]),
+        (("False", "True"), [False, True]),
+        (("01", "02"), ["01", "02"]),
+        (("0", "1.0"), ["0", "1.0"]),
+        (("1", "1e5"), ["1", "1e5"]),
+        (("0", "9007199254740993"), ["0", "9007199254740993"]),
+        (("0", "inf"), ["0", "inf"]),
+        (("1", "one"), ["1", "one"]),
+        (("no", "yes"), ["no", "yes"]),
+        (("False", "maybe", "true"), ["False", "maybe", "true"]),
+    ],
+)
+def test_classes_of_the_command_come_back_as_pandas_reads_them(
+    texts: tuple[str, ...], labels: list[Any]
+) -> None:
+    """Mutant: text that loses a zero, a digit or an exponent on the way."""
+    found = _as_pandas_reads(texts).tolist()
+    assert found == labels
+    assert [type(label) for label in found] == [type(label) for label in labels]
+
+
+@pytest.mark.parametrize("words", [("0", "1"), ("false", "true")])
+def test_what_the_command_saved_can_be_scored(words: tuple[str, str], tmp_path: Path) -> None:
+    people = [{**row, "colour": words[row["colour"] == "red"]} for row in rows()]
+    ran = fit(write(tmp_path / "t.csv", people), "colour", "--out", tmp_path / "m")
+    assert ran.code == 0, ran.err
+    table = pd.read_csv(tmp_path / "t.csv")
+    model = load(tmp_path / "m")
+    assert model.score(table.drop(columns="colour"), table["colour"]) > 0.7
+
+
+def test_the_ids_of_the_command_survive_a_second_save(fitted: Path, tmp_path: Path) -> None:
+    load(fitted).save(tmp_path / "again")
+    table = fitted.parent / "people.csv"
+    ran = [dropkit("predict", model, table) for model in (fitted, tmp_path / "again")]
+    assert ran[0].out == ran[1].out
+    assert ran[0].out.startswith("key,")
+
+
 def test_load_refuses_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="does not exist"):
         load(tmp_path / "nothing")
@@ -293,5 +460,5 @@ def test_a_file_and_a_frame_give_the_same_model(tmp_path: Path) -> None:
     ran = fit(tmp_path / "t.csv", "price", "--out", tmp_path / "m", "--test-size", 0)
     assert ran.code == 0, ran.err
     features = table.drop(columns="price")
-    model = DropoutRegressor(budget=20).fit(features, table["price"])
+    model = DropoutRegressor(budget=BUDGET).fit(features, table["price"])
     assert (load(tmp_path / "m").predict(features) == model.predict(features)).all()

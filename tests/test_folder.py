@@ -6,20 +6,24 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from command import dropkit, fit
-from dropkit.apps import checkpoint, codec, folder, saving
-from dropkit.errors import DropkitWarning, FolderError, ModelFolderError
+from command import dropkit, fit, rows
+from dropkit.apps import checkpoint, codec, fitting, folder, saving
+from dropkit.errors import ColumnError, DropkitWarning, FolderError, ModelFolderError
 from dropkit.records import Fit
+from dropkit.training.model import Model
 
 INDEX = "model.json"
 
@@ -164,6 +168,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("nonsense", [10**12, -1, "x", None, [], {}])
 def test_a_forged_description_is_refused_or_harmless(model: Path, nonsense: object) -> None:
     """Each value of the description in turn: refused in our words, or of no consequence."""
+    table = pd.DataFrame(rows())
     original = (model / INDEX).read_text()
     for path in leaves(json.loads(original)["description"]):
 
@@ -176,9 +181,18 @@ def test_a_forged_description_is_refused_or_harmless(model: Path, nonsense: obje
         (model / INDEX).write_text(original)
         edit(model, forge)
         try:
-            folder.load(model)
+            predicts(folder.load(model).model, table)
         except ModelFolderError as error:
             assert len(str(error)) < 500
+
+
+def predicts(one: Model, table: pd.DataFrame) -> None:
+    """Assert that rows get probabilities, or a word about their columns."""
+    with warnings.catch_warnings(), contextlib.suppress(ColumnError):
+        warnings.simplefilter("ignore", DropkitWarning)
+        shares = one.predict(table)
+        assert shares.shape == (len(table), 2)
+        assert all(math.isclose(share, 1.0) for share in shares.sum(axis=1))
 
 
 def test_numbers_of_other_shapes(model: Path) -> None:
@@ -317,6 +331,9 @@ def test_the_old_model_survives_a_full_disk(
 ) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     with monkeypatch.context() as patch:
+        patch.setattr(
+            fitting, "keep", lambda *_: None
+        )  # a slow run's checkpoint would be met first
         count = fail_at(patch, owner, name, number)
         ran = fit(people, "colour", "--out", model, "--seed", 5)
         assert count[0] >= number

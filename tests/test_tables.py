@@ -10,9 +10,11 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from dropkit.apps import rawbytes
 from dropkit.apps.delimited import sniff
@@ -313,6 +315,22 @@ def test_parquet_without_rows(tmp_path: Path) -> None:
     pd.DataFrame({"a": []}).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(TableError, match="no rows"):
         read_table(tmp_path / "rows.parquet")
+
+
+@pytest.mark.parametrize("about", [b"{nonsense", b'{"a": 1}', b"[]", b'{"columns": 5}'])
+def test_parquet_with_spoilt_notes_of_pandas(tmp_path: Path, about: bytes) -> None:
+    table = pa.table({"a": [1, 2]}).replace_schema_metadata({b"pandas": about})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=r"t\.parquet: the parquet data is damaged"):
+        read_table(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("line", ['{"a": "x\\ud800"}', '{"\\udfff": "x", "a": "y"}'])
+def test_half_a_character_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    """Mutant: the whole character that two halves make, refused as well."""
+    (tmp_path / "t.jsonl").write_text('{"a": "\\ud83d\\ude00"}\n' + line + "\n")
+    with pytest.raises(TableError, match="line 2 has half of a character under"):
+        read_table(tmp_path / "t.jsonl")
 
 
 def test_a_wrong_path_names_the_nearest_files(tmp_path: Path) -> None:

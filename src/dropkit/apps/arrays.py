@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dropkit.errors import TargetError
 from dropkit.records import Column, Schema, Task
 from dropkit.training.columns import infer_schema
 from dropkit.training.schema import named
@@ -44,10 +45,23 @@ def like_the_fit(X: Any, names: Sequence[str]) -> pd.DataFrame:
     Columns of other names, or without any, are taken by their place, as scikit-learn does. Cells
     stay as they are: what they are to be read as is known.
     """
-    frame = X if is_frame(X) else pd.DataFrame(_spelled_out(X))
-    if {str(name) for name in frame.columns} == set(names):
-        return frame
-    return frame.set_axis(list(names), axis="columns")
+    if not is_frame(X):
+        return pd.DataFrame(_spelled_out(X)).set_axis(list(names), axis="columns")
+    same = {str(name) for name in X.columns} == set(names)
+    frame: pd.DataFrame = X if same else X.set_axis(list(names), axis="columns")
+    return frame
+
+
+def check_present(y: Any) -> None:
+    """Raise TargetError for cells without a target, which text and objects may hide."""
+    cells = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, dtype=object)
+    missing = pd.isna(cells.ravel())
+    if missing.any():
+        raise TargetError(
+            f"expected a target in every row; y is missing in {int(missing.sum())} of "
+            f"{len(missing)} rows (first: row {int(missing.argmax()) + 1}); fill these cells or "
+            "leave the rows out"
+        )
 
 
 def schema_of(
@@ -85,7 +99,7 @@ def _spelled_out(X: np.ndarray) -> np.ndarray:
 
 def _column(cells: np.ndarray) -> Any:
     if cells.dtype != object:
-        return cells.astype(np.float64)
+        return cells if cells.dtype.kind in "mM" else cells.astype(np.float64)
     numbers = [_number(cell) for cell in cells]
     if None not in numbers:
         return np.array(numbers, dtype=np.float64)

@@ -15,19 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+try:
+    import click
 
-from dropkit import __version__
-from dropkit.apps.clock import Clock, process_clock, seconds
-from dropkit.apps.devices import sleepy_threads
-from dropkit.apps.request import Request
-from dropkit.errors import (
-    DropkitWarning,
-    FolderError,
-    InputError,
-    MissingExtraError,
-    SettingError,
-)
+    from dropkit import __version__
+    from dropkit.apps.clock import Clock, process_clock, seconds
+    from dropkit.apps.devices import sleepy_threads
+    from dropkit.apps.request import Request
+    from dropkit.errors import (
+        DropkitWarning,
+        FolderError,
+        InputError,
+        MissingExtraError,
+        SettingError,
+    )
+except KeyboardInterrupt:  # most of the time before `main` goes by here
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from dropkit.apps.checkpoint import Checkpoint
@@ -42,7 +45,11 @@ _FREE_AT_RESUME = {"table", "target", "time", "quiet", "resume"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with `arguments` (default: those of the process) and exit with its code."""
-    sys.exit(execute(arguments, process_clock()))
+    try:
+        code = execute(arguments, process_clock())
+    except KeyboardInterrupt:  # beside what `execute` guards: a second one, while it complains
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> int:

@@ -109,7 +109,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
     ) -> None:
         """Run the search and keep what came of it."""
         began = monotonic()
-        judged = arrays.is_frame(X) or any(frame[name].dtype == object for name in frame)
+        judged = arrays.is_frame(X) or any(frame[name].dtype.kind in "OmM" for name in frame)
         schema = arrays.schema_of(
             frame, target, self._task, classes, self.types or {}, judged=judged or bool(self.types)
         )
@@ -187,12 +187,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         return None
 
     def _features(self, X: Any, y: Any = None, *, fitting: bool) -> tuple[pd.DataFrame, Any]:
-        """X as a table, and y if it is given, after scikit-learn's checks."""
+        """X, an array or pandas, as a table, and y if it is given, after scikit-learn's checks."""
         if fitting and y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        X = arrays.in_pandas(X)
+        if fitting:
+            arrays.check_present(y)
         if arrays.is_frame(X):
             validate_data(self, X, reset=fitting, skip_check_array=True)
             _check_shape(X)
@@ -217,7 +218,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
     def _outputs(self, X: Any) -> np.ndarray:
         """Probabilities or values of checked rows."""
         check_is_fitted(self)
-        frame, _ = self._features(X, fitting=False)
+        frame, _ = self._features(arrays.in_pandas(X), fitting=False)
         return self.model_.predict(frame)
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from dropkit.apps import folder
+from dropkit.apps.arrays import in_pandas
 from dropkit.apps.estimating import Estimator
-from dropkit.errors import TargetError
 from dropkit.records import Schema
 from dropkit.training.cells import spelled
 from dropkit.training.readings import EXACT
@@ -24,9 +23,10 @@ from dropkit.training.readings import EXACT
 class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A classifier whose dropout and other regularizers are chosen on validation data.
 
-    X may be a DataFrame with mixed columns (numbers, text, booleans, dates, missing cells; ids and
-    columns that carry nothing are left out) or an array. The estimator splits validation rows off
-    by itself and sets none aside to judge by: use `cross_val_score`, or `dropkit fit`.
+    X may be a table (of pandas, polars or pyarrow) with mixed columns (numbers, text, booleans,
+    dates, missing cells; ids and columns that carry nothing are left out) or an array. The
+    estimator splits validation rows off by itself and sets none aside to judge by: use
+    `cross_val_score`, or `dropkit fit`.
 
     Parameters: `budget` is the work to do ("auto", "quick", "standard", "thorough" or a number of
     member-epochs), `time` a cap on it (seconds, or text such as "2m"). `metric` is what validation
@@ -52,9 +52,9 @@ class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> DropoutClassifier:
         """Learn to tell the classes `y` from `X`."""
+        X = in_pandas(X)
         frame, y = self._features(X, y, fitting=True)
         y = column_or_1d(y, warn=True)
-        _check_present(y)
         check_classification_targets(y)
         assert_all_finite(y, input_name="y")
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -87,9 +87,10 @@ class DropoutClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 class DropoutRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """A regressor whose dropout and other regularizers are chosen on validation data.
 
-    X may be a DataFrame with mixed columns (numbers, text, booleans, dates, missing cells; ids and
-    columns that carry nothing are left out) or an array. The estimator splits validation rows off
-    by itself and sets none aside to judge by: use `cross_val_score`, or `dropkit fit`.
+    X may be a table (of pandas, polars or pyarrow) with mixed columns (numbers, text, booleans,
+    dates, missing cells; ids and columns that carry nothing are left out) or an array. The
+    estimator splits validation rows off by itself and sets none aside to judge by: use
+    `cross_val_score`, or `dropkit fit`.
 
     Parameters: `budget` is the work to do ("auto", "quick", "standard", "thorough" or a number of
     member-epochs), `time` a cap on it (seconds, or text such as "2m"). `metric` is what validation
@@ -114,10 +115,9 @@ class DropoutRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> DropoutRegressor:
         """Learn to predict the values `y` from `X`."""
+        X = in_pandas(X)
         frame, y = self._features(X, y, fitting=True)
-        y = column_or_1d(y, warn=True)
-        _check_present(y)
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(column_or_1d(y, warn=True), dtype=np.float64)
         assert_all_finite(y, input_name="y")
         self._learn(X, y, (), frame)
         return self
@@ -183,16 +183,6 @@ def _as_pandas_reads(texts: tuple[str, ...]) -> np.ndarray:
         return np.array(texts)
     whole = all(value.is_integer() for value in values)
     return np.array(values, dtype=np.int64 if whole else np.float64)
-
-
-def _check_present(y: np.ndarray) -> None:
-    """Raise TargetError for cells without a target among objects; numbers are for scikit-learn."""
-    missing = pd.isna(y) if y.dtype == object else np.zeros(len(y), dtype=bool)
-    if missing.any():
-        raise TargetError(
-            f"expected a target in every row; y is missing in {int(missing.sum())} of {len(y)} "
-            f"rows (first: row {int(missing.argmax()) + 1}); fill these cells or leave the rows out"
-        )
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 from dropkit import __version__
 from dropkit.apps import codec, saving
 from dropkit.errors import DropkitWarning, FolderError, ModelFolderError
-from dropkit.records import Fit
+from dropkit.records import Fit, Schema
+from dropkit.training.wording import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +47,8 @@ _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """File browsers drop these anywhere; they are nobody's work."""
 _LARGEST = {MODEL: 64 << 20, HISTORY: 256 << 20, TENSORS: 4 << 30}
 """Bytes; far above what a fit writes, far below what would exhaust a machine by accident."""
+_VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,40}", re.ASCII)
+"""What a version may look like; it is printed, and must not steer a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,9 @@ def check_destination(path: Path) -> None:
     names = {entry.name for entry in path.iterdir()} - _LITTER if path.is_dir() else set()
     foreign = sorted(names - _OURS)
     if foreign or (names and not _is_ours(path)):
-        shown = ", ".join((foreign or sorted(names))[:3])
+        some = ", ".join((foreign or sorted(names))[:3])
         raise FolderError(
-            f"{path} is not empty and holds what dropkit did not write ({shown}); "
+            f"{path} is not empty and holds what dropkit did not write ({some}); "
             "nothing was changed. Choose another --out, or empty the folder."
         )
     saving.check_writable(path)
@@ -129,6 +133,8 @@ def load(path: Path) -> Stored:
             codec.decode(_Ids, {"names": about["ids"]}).names,
             about["estimator"],
         )
+        if stored.fit.threads < 1:
+            raise ValueError(f"its number of threads is {stored.fit.threads}")
     if about["dropkit"] != __version__:
         warnings.warn(
             f"{path} was made by dropkit {about['dropkit']}; this is {__version__}. "
@@ -227,6 +233,10 @@ def _description(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(about, dict) or not isinstance(about.get("dropkit"), str):
         raise ModelFolderError(f"{path / MODEL} was not written by dropkit.")
+    if not _VERSION.fullmatch(about["dropkit"]):
+        raise ModelFolderError(
+            f"{path / MODEL} was not written by dropkit: its version is {shown(about['dropkit'])}."
+        )
     return about
 
 
@@ -282,7 +292,13 @@ def _model(numbers: bytes, description: dict[str, Any]) -> Model:
     from safetensors.torch import load as unpacked
 
     from dropkit.training.model import Model
+    from dropkit.training.network import Shape
+    from dropkit.training.outputs import Readout
 
+    # The types of fields are checked here, and what they mean where a part is restored.
+    codec.decode(Schema, description["schema"])
+    codec.decode(Shape, description["shape"])
+    codec.decode(Readout, description["readout"])
     try:
         return Model.restore(unpacked(numbers), description)
     except (SafetensorError, IndexError, AttributeError, RuntimeError, MemoryError) as error:

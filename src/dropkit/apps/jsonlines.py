@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from dropkit.training.wording import shown
 
 _DEEP = 500
 """Nesting up to which Arrow's parser is safe; it recurses without a limit of its own."""
+
+
+_HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a character beyond 16 bits: JSON can escape it, and no text can hold it."""
 
 
 def read_json_lines(raw: Raw) -> pd.DataFrame:
@@ -95,6 +100,11 @@ def _row(raw: Raw, number: int, line: str) -> dict[str, Any]:
             raise TableError(
                 f"{raw.name}: line {number} has a list or an object under {shown(name)}; expected "
                 "text, a number, true, false or null: spread it over several keys"
+            )
+        if any(isinstance(text, str) and _HALF.search(text) for text in (name, value)):
+            raise TableError(
+                f"{raw.name}: line {number} has half of a character under {shown(name)}, such as "
+                "\\ud83d without \\ude00 behind it; correct or empty the cell"
             )
         cells[name] = value
     return cells

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dropkit.apps.rawbytes import STDIN, Raw, read_raw
-from dropkit.errors import MissingExtraError, TableError
+from dropkit.errors import InputError, MissingExtraError, TableError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,17 @@ def _read_binary(raw: Raw) -> pd.DataFrame:
 
     try:
         return to_frame(_arrow_table(raw), raw.name)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    # pyarrow believes what pandas left in a file, and stumbles in many ways where it is spoilt
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise TableError(
             f"{raw.name}: the {raw.form} data is damaged or cut off ({reason}); write it again"

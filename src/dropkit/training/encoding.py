@@ -22,7 +22,10 @@ from torch import Tensor
 from dropkit.errors import DropkitWarning
 from dropkit.records import Column, Schema
 from dropkit.training.columns import typed
+from dropkit.training.layouts import DAYS, TIMES
 from dropkit.training.network import Bins
+from dropkit.training.readings import COMPACT, ISO
+from dropkit.training.wording import listed, shown
 
 ONE_HOT = 32
 """Most levels that are one-hot encoded; beyond, a learned vector is smaller and regularizes."""
@@ -150,8 +153,37 @@ class Encoder:
 
     @classmethod
     def restore(cls, schema: Schema, state: Mapping[str, Any]) -> Encoder:
-        """The encoder that `state` describes."""
+        """The encoder that `state` describes; KeyError, TypeError or ValueError for nonsense."""
+        for column, recipe in zip(schema.used, state["recipes"], strict=True):
+            _check(recipe, column)
         return cls(schema, state["recipes"])
+
+
+def _check(recipe: Recipe, column: Column) -> None:
+    """ValueError, or an error of its kin, for a recipe that `_fit` would not have written."""
+    if set(recipe) != {"numbers", "missing", "onehot", "embedded"}:
+        raise ValueError(f"the recipe of {shown(column.name)} has the parts {listed(recipe)}")
+    numbers, onehot, embedded = recipe["numbers"], recipe["onehot"], recipe["embedded"]
+    levels = _all_are(str, onehot) and _all_are(str, embedded) and type(recipe["missing"]) is bool
+    fits = len(numbers) == _parts(column) and (column.kind == "category" or not onehot + embedded)
+    if not (levels and fits and all(map(_is_scale, numbers))):
+        raise ValueError(f"the recipe of {shown(column.name)} is none of a {column.kind}")
+    if column.layout not in ("", ISO, COMPACT, *(day + time for day in DAYS for time in TIMES)):
+        raise ValueError(f"the layout of {shown(column.name)} is {shown(column.layout)}")
+
+
+def _is_scale(scale: Mapping[str, Any]) -> bool:
+    """Whether it is a centre, a spread, and ends of bins that rise by more than `_NARROWEST`."""
+    center, spread, ends = scale["center"], scale["spread"], scale["ends"]
+    if not (_all_are(float, [center, spread]) and _all_are(float, ends)):
+        return False
+    finite = np.isfinite([center, spread, *ends]).all()
+    return bool(finite and spread > 0 and (np.diff(ends) > _NARROWEST).all())
+
+
+def _all_are(kind: type, values: object) -> bool:
+    """Whether it is a list of nothing else."""
+    return type(values) is list and all(type(value) is kind for value in values)
 
 
 def _parts(column: Column) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,8 @@ from dropkit.training.outputs import Readout
 
 _CELLS = 1 << 22
 """Activations at a time, over all networks: what a prediction needs of memory."""
+_ROUNDING = 1e-6
+"""Shares that sum to 1 may miss it by this much."""
 
 
 class Model:
@@ -123,7 +126,7 @@ class Model:
         """The model that `state` describes; KeyError, TypeError or ValueError for nonsense."""
         schema = _schema(description["schema"])
         shape = Shape(**_tuples(description["shape"]))
-        shares = [float(share) for share in description["shares"]]
+        shares, temperature = _mixing(description["shares"], description["temperature"])
         for name, size in sizes(shape).items():
             if tuple(tensors[name].shape) != (len(shares), *size):
                 raise ValueError(
@@ -140,8 +143,19 @@ class Model:
             shape,
             {name: tensors[name] for name in sizes(shape)},
             shares,
-            float(description["temperature"]),
+            temperature,
         )
+
+
+def _mixing(shares: Any, temperature: Any) -> tuple[list[float], float]:
+    """Weights of the networks that sum to 1, and a temperature; ValueError for others."""
+    if not (type(shares) is list and all(type(one) is float for one in [*shares, temperature])):
+        raise ValueError("expected a list of shares and a temperature, all of them numbers")
+    if not (min(shares, default=-1.0) >= 0 and math.isclose(sum(shares), 1.0, rel_tol=_ROUNDING)):
+        raise ValueError("expected shares that sum to 1, and none below 0")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    return shares, temperature
 
 
 def _agree(schema: Schema, encoder: Encoder, readout: Readout, shape: Shape) -> None:
@@ -157,8 +171,12 @@ def _agree(schema: Schema, encoder: Encoder, readout: Readout, shape: Shape) -> 
     )
     if shape != expected:
         raise ValueError(f"the network is {shape}; its columns ask for {expected}")
+    if min(shape.hidden, default=0) < 1:
+        raise ValueError("the network has no hidden layer, or an empty one")
     if len(encoder.recipes) != len(schema.used) or readout.classes != len(schema.classes):
         raise ValueError("the columns or classes of the description contradict each other")
+    if (schema.task == "classification") != bool(readout.classes):
+        raise ValueError(f"the task is {schema.task}; the network has {readout.classes} classes")
 
 
 def _schema(values: Mapping[str, Any]) -> Schema:

@@ -76,5 +76,9 @@ class Readout:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Readout:
-        """The readout that `state` describes."""
-        return cls(**state)
+        """The readout that `state` describes; TypeError or ValueError for nonsense."""
+        readout = cls(**state)
+        bounds = (readout.center, readout.spread, readout.low, readout.high)
+        if not (np.isfinite(bounds).all() and readout.spread > 0 and readout.low <= readout.high):
+            raise ValueError(f"outputs cannot be read with the centre, spread and bounds {bounds}")
+        return readout
