@@ -18,7 +18,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## fit a network to a real table of 1,000 loans, and write its report
-	$(BIN)/dropkit fit examples/credit_german.csv --target risk --budget 12000 --out build/demo
+	$(BIN)/dropkit fit examples/credit_german.csv --target risk --budget 16000 --out build/demo
 	@echo "Open build/demo/report.html in a browser."
 
 test: lint ## lint, types, layers, then every test, docstring example and README block

@@ -36,6 +36,14 @@ def test_a_number_is_a_limit(rows: int) -> None:
         assert plan(rows, folds(rows), amount * trial).budget <= amount * trial
 
 
+@pytest.mark.parametrize("trials", range(8, 40))
+def test_each_round_compares(trials: int) -> None:
+    """Mutant: a refinement of one trial, which is no comparison and ended the search."""
+    made = plan(60, 8, trials * plan(60, 8, "auto").trial)
+    assert made.trials == trials
+    assert min(made.first, made.refined, made.ablated) >= 2
+
+
 def test_less_than_an_epoch_is_one_epoch() -> None:
     least = plan(60, 8, 1e-3)
     assert (least.trials, least.pace.epochs) == (1, 1)

@@ -35,7 +35,7 @@ class Plan:
     @property
     def refined(self) -> int:
         """Trials of each round of refinement: neighbours of the best."""
-        return 0 if self.trials < _FEW else min(_CROWD, self.trials // 5)
+        return 0 if self.trials < _FEW else min(_CROWD, max(2, self.trials // 5))
 
     @property
     def ablated(self) -> int:
