@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dropkit.apps.cli import execute
 
-BUDGET = "2048"
+BUDGET = 400
 """Member-epochs: enough for a model, too few to wait for."""
 
 FILES = {"history.json", "model.json", "model.safetensors", "report.html", "test_predictions.csv"}

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from command import dropkit, fit, rows, write
+from command import BUDGET, dropkit, fit, rows, write
 from dropkit import (
     DropoutClassifier,
     DropoutRegressor,
@@ -27,8 +27,6 @@ from dropkit import (
     load,
 )
 from dropkit.apps.estimators import _as_pandas_reads
-
-BUDGET = 2048
 
 
 @parametrize_with_checks([DropoutClassifier(budget=BUDGET), DropoutRegressor(budget=BUDGET)])
@@ -328,7 +326,7 @@ def test_a_report(classifier: DropoutClassifier, tmp_path: Path) -> None:
     classifier.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    assert "dropkit.DropoutClassifier(budget=2048).fit(X, y)" in page
+    assert "dropkit.DropoutClassifier(budget=400).fit(X, y)" in page
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor"])
