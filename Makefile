@@ -40,7 +40,7 @@ bench-tables: $(VENV)/ready-bench ## dropkit and its peers on nine tables (hours
 	$(BIN)/python benchmarks/tables.py
 
 bench-population: $(VENV)/ready ## 32 networks as one computation against 32 loops (minutes)
-	$(BIN)/python benchmarks/population.py
+	GOMP_SPINCOUNT=5000 $(BIN)/python benchmarks/population.py
 
 clean: ## remove all that these targets made, .venv too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

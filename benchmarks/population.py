@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dropkit.apps.devices import held_memory
 from dropkit.kernel import Stream
 from dropkit.records import Cocktail
 from dropkit.training.encoding import Encoded, Layout
@@ -112,7 +113,8 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for hidden, batch, asked in SETTINGS:
-            found = ratios(hidden, batch, options.repeats)
+            with held_memory():  # as for the command
+                found = ratios(hidden, batch, options.repeats)
             middle, low, high = statistics.median(found), min(found), max(found)
             lines.append(
                 f"| {hidden} | {batch} | {threads} | {asked}x | {middle:.1f}x "
