@@ -21,10 +21,10 @@ def test_a_plan_fits_its_budget(rows: int, budget: str | float) -> None:
     made = plan(rows, folds(rows), budget)
     assert made.first >= 1 and made.refined >= 0 and made.ablated != 1
     assert (made.first + made.ablated) * made.trial <= made.budget
-    work = float(made.first * made.trial)
-    while made.refines(made.budget - work):
-        work += made.refined * made.trial
-    assert work + made.ablated * made.trial <= made.budget
+    left = made.trials - made.first
+    while made.following(left)[0] == "refined":
+        left -= made.refined
+    assert left >= made.following(left)[1] == made.ablated
     assert 1 <= made.pace.evaluations <= made.pace.epochs
 
 
@@ -42,6 +42,16 @@ def test_each_round_compares(trials: int) -> None:
     made = plan(60, 8, trials * plan(60, 8, "auto").trial)
     assert made.trials == trials
     assert min(made.first, made.refined, made.ablated) >= 2
+
+
+@pytest.mark.parametrize("trials", [0.0, 1.9, 6.0, 7.9, 8.0, 10.5, 11.0, 30.0])
+def test_little_time_goes_to_a_part_of_a_refinement(trials: float) -> None:
+    """Mutant: an ablation, and the end, as soon as there is no time for a whole refinement."""
+    made = plan(600, 5, "auto")
+    kind, count = made.following(trials, partly=True)
+    assert (kind == "refined") == (trials >= made.ablated + 2)
+    assert count <= min(trials, made.refined if kind == "refined" else made.ablated)
+    assert kind == "ablation" or count <= trials - made.ablated
 
 
 def test_less_than_an_epoch_is_one_epoch() -> None:

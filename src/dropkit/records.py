@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["regression", "classification"]
+Origin = Literal["grid", "sampled", "refined", "ablation"]
 Kind = Literal["number", "category", "boolean", "date"]
 
 REGULARIZERS = (
@@ -115,7 +116,7 @@ class Curve:
 class Trial:
     """One cocktail, trained on every fold."""
 
-    origin: Literal["grid", "sampled", "refined", "ablation"]
+    origin: Origin
     cocktail: Cocktail
     losses: tuple[float, ...]
     """Validation loss of each fold at its best point, in units of the metric (lower is better)."""

@@ -45,7 +45,8 @@ def sleepy_threads() -> None:
 
     By default (GNU OpenMP) they spin for milliseconds. Where other programs want the cores too, one
     then burns the time that the other needs: two threads on two busy cores were ten times slower
-    than with this. Sleeping at once (OMP_WAIT_POLICY=PASSIVE) takes half as long again on free ones.
+    than with this. Sleeping at once (OMP_WAIT_POLICY=PASSIVE) takes half as long again on free
+    ones.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dropkit.records import Cocktail, Curve, Trial
-from dropkit.training.rounds import Origin, Result, Round
+from dropkit.records import Cocktail, Curve, Origin, Trial
+from dropkit.training.rounds import Result, Round
 
 _NAMES = ("prediction", "replicates")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dropkit.errors import SettingError
+from dropkit.records import Origin
 from dropkit.training.population import Pace
 
 _STEPS = 2500
@@ -12,6 +13,8 @@ _STEPS = 2500
 _LAYERS = 3
 _FEW = 8
 """Below so many trials all of them explore: refining and ablating want something to stand on."""
+_LEAST = 2
+"""Fewest trials of a round: one is no comparison."""
 _CROWD = 32
 """Most trials of one round: a larger budget buys more rounds, and each learns from the last."""
 _LEVELS = {"quick": 1 / 3, "standard": 1.0, "thorough": 3.0}
@@ -35,7 +38,7 @@ class Plan:
     @property
     def refined(self) -> int:
         """Trials of each round of refinement: neighbours of the best."""
-        return 0 if self.trials < _FEW else min(_CROWD, max(2, self.trials // 5))
+        return 0 if self.trials < _FEW else min(_CROWD, max(_LEAST, self.trials // 5))
 
     @property
     def ablated(self) -> int:
@@ -52,9 +55,15 @@ class Plan:
         """Member-epochs allowed."""
         return float(self.trials * self.trial)
 
-    def refines(self, left: float) -> bool:
-        """Whether another round of refinement leaves enough for the ablation."""
-        return 0 < (self.refined + self.ablated) * self.trial <= left
+    def following(self, trials: float, partly: bool = False) -> tuple[Origin, int]:
+        """Which round comes next if there is room for so many trials, and of how many it is.
+
+        A refinement comes if it leaves enough for the ablation; `partly`, also a smaller one.
+        """
+        spare = trials - self.ablated
+        if self.refined and spare >= (_LEAST if partly else self.refined):
+            return "refined", min(self.refined, int(spare))
+        return "ablation", min(self.ablated, int(max(0.0, trials)))
 
     def within(self, share: float) -> Plan:
         """A plan of about that share of the work: fewer trials, each with fewer epochs.

@@ -7,20 +7,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dropkit.kernel import derive
-from dropkit.records import Cocktail, Trial
+from dropkit.records import Cocktail, Origin, Trial
 from dropkit.training.cocktails import simplicity
 from dropkit.training.metrics import Judge, standard_error
 from dropkit.training.network import Parameters
 from dropkit.training.outputs import Readout
 from dropkit.training.population import Material, Member, Pace, Population
-
-Origin = Literal["grid", "sampled", "refined", "ablation"]
 
 _RUNGS = ((0.2, 6.0), (0.4, 3.0), (0.6, 2.0), (0.8, 2.0))
 """Shares of the epochs after which losers leave, and by how many standard errors of the difference

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dropkit.errors import ModelFolderError
 from dropkit.kernel import derive
-from dropkit.records import Cocktail, Effect, Outcome, Progress, Schema
+from dropkit.records import Cocktail, Effect, Origin, Outcome, Progress, Schema
 from dropkit.training import cocktails, metrics
 from dropkit.training.checks import checklist
 from dropkit.training.encoding import Encoder
@@ -29,7 +29,7 @@ from dropkit.training.network import Shape
 from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
 from dropkit.training.population import Material, Population
-from dropkit.training.rounds import Origin, Result, Round
+from dropkit.training.rounds import Result, Round
 
 _SLICE = 0.1
 """Seconds of training per call of `advance`; the length of a slice does not touch the result."""
@@ -39,6 +39,8 @@ _PROBED_SHARE = 0.05
 """Share of the time after which that is enough."""
 _USUALLY_SPENT = 0.9
 """Share of the work that is really done: losers leave and members stop early."""
+_LONGER = 1.5
+"""How much longer than its forerunners a trial may take, since fewer of its round leave early."""
 _PARENTS = 3
 _TIE = 1.0
 """Standard errors of the difference to the best within which the simpler cocktail wins."""
@@ -108,7 +110,8 @@ class Search:
         self._rounds = 0
         self._budget = self._plan.budget
         self._deadline = math.inf
-        self._since = self._trained = self._untimed = 0.0
+        self._since = self._trained = 0.0
+        self._untimed = 0
         self._standing: tuple[float, _Standing] | None = None
         self.shortened = False
         self._round: Round | None = None
@@ -210,24 +213,22 @@ class Search:
 
     def _go_on(self) -> None:
         """Open the round for which there is room: a refinement, else the ablation."""
-        planned = self._plan.budget - self._work
-        kind, count = self._choice(min(planned, self._timely()))
-        self.shortened |= (kind, count) != self._choice(planned)
+        planned = (self._plan.budget - self._work) / self._plan.trial
+        timely = self._timely()
+        kind, count = self._plan.following(min(planned, timely), partly=timely < planned)
+        self.shortened |= (kind, count) != self._plan.following(planned)
         recipes, origins = self._refined() if kind == "refined" else self._ablated()
         if min(len(recipes), count) > 1:
             self._open(recipes[:count], origins[:count])
 
-    def _choice(self, left: float) -> tuple[Origin, int]:
-        """Which round comes next if so many member-epochs are left, and of how many trials."""
-        if self._plan.refines(left):
-            return "refined", self._plan.refined
-        return "ablation", min(self._plan.ablated, int(max(0.0, left) / self._plan.trial))
-
     def _timely(self) -> float:
-        """Member-epochs for which there is time, at the speed so far."""
+        """Trials for which there is time, at the speed so far."""
         self._clock()
-        speed = (self._work - self._untimed) / self._trained if self._trained else math.inf
-        return (self._deadline - time.perf_counter()) * speed
+        timed = len(self._results) - self._untimed
+        if not timed or not self._trained:
+            return math.inf
+        each = _LONGER * self._trained / timed
+        return (self._deadline - time.perf_counter()) / each
 
     @property
     def finished(self) -> bool:
@@ -338,7 +339,7 @@ class Search:
                 self._open(saved.recipes, saved.origins).restore(saved.tensors, saved.values)
             elif description["shortened"]:  # there was no time for another round; now there is
                 self._go_on()
-            self._untimed, self._standing = self._spent, None
+            self._untimed, self._standing = len(self._results), None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
 
