@@ -143,6 +143,7 @@ def outcome(metric: str, made: tuple[Trial, ...], folds: int, level: float, rows
         budget=5120.0,
         parameters=18_946,
         network="numeric embedding, 2 hidden layers of 128, SiLU, linear head",
+        hurried=False,
         checks=CHECKS,
     )
 

@@ -99,11 +99,21 @@ def test_dropout_at_prediction_is_said(train: bool, monkeypatch: pytest.MonkeyPa
     assert "Evaluation mode at prediction: nothing drops" in failed(checked(found))
 
 
-def test_dropout_without_decay_is_said() -> None:
-    found = result(replace(COCKTAIL, weight_decay=0.0))
+@pytest.mark.parametrize("wrong", [lambda name: False, lambda name: True])
+def test_decay_of_the_wrong_parameters_is_said(
+    wrong: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = result()
+    monkeypatch.setattr("dropkit.training.optimizer.decays", wrong)
     assert failed(checked(found)) == [
         "Weight decay beside dropout: they address different failures"
     ]
+
+
+def test_dropout_without_decay_is_no_fault() -> None:
+    checks = checked(result(replace(COCKTAIL, weight_decay=0.0)))
+    assert [check.passed for check in checks].count(None) == 1
+    assert failed(checks) == []
 
 
 def test_without_dropout_its_lines_do_not_apply() -> None:

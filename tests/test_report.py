@@ -204,7 +204,15 @@ def test_verdict_of_a_stopped_run_without_holdout() -> None:
 def test_verdict_when_validation_chose_no_dropout() -> None:
     fit = classification()
     found = verdict(replace(fit, outcome=replace(fit.outcome, winner=0)))
-    assert found[2].startswith("Validation chose no dropout: the best rate above 0, 0.3, had ")
+    start, end = "The chosen cocktail has no dropout: the best rate above 0, 0.3, had ", "ensemble."
+    assert found[2].startswith(start) and found[2].endswith(end)  # others in the ensemble drop
+
+
+def test_a_verdict_in_python_names_no_option_of_the_command() -> None:
+    """Mutant: `--resume` and `--test-size` for a person who has no command line."""
+    made = replace(without_holdout(), command="dropkit.DropoutClassifier().fit(X, y)")
+    for fit in (made, replace(made, stopped="")):
+        assert "--" not in " ".join(verdict(fit))
 
 
 def test_verdict_names_a_failed_check() -> None:

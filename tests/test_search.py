@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -385,13 +386,14 @@ def test_a_time_limit_makes_a_smaller_plan(short: Callable[..., Search]) -> None
     one, roomy, plain = short(), short(), short()
     one.fit_into(1e-3)
     roomy.fit_into(1e6)
-    assert one.shortened and not roomy.shortened
+    assert one.hurried and not roomy.hurried
     assert same(finished(roomy), finished(plain))  # measuring leaves no trace
     assert finished(one).outcome().work < 0.7 * plain.outcome().work
+    assert one.unfinished and not roomy.unfinished
 
 
 @pytest.mark.parametrize("done", [False, True])
-def test_a_shortened_search_goes_on_when_there_is_time(
+def test_a_hurried_search_goes_on_when_there_is_time(
     short: Callable[..., Search], done: bool
 ) -> None:
     """Mutant: a plan for the first limit that outlives it, so that a resumption does nothing."""
@@ -403,7 +405,45 @@ def test_a_shortened_search_goes_on_when_there_is_time(
     resumed = short()
     resumed.restore({name: value.clone() for name, value in tensors.items()}, text(description))
     few, more = finished(one).outcome(), finished(resumed).outcome()
-    assert not resumed.shortened
+    assert resumed.hurried and not resumed.unfinished
     assert len(more.trials) > len(few.trials)
+    assert more.work > 0.5 * more.budget  # mutant: the budget of the shorter plan
+    assert max(trial.curves[0].epochs[-1] for trial in more.trials) > 10  # mutant: its few epochs
     assert more.effects and not few.effects
     assert more.trials[: len(few.trials)] == few.trials
+
+
+@pytest.mark.parametrize(("trials", "ablations"), [(20, 1), (48, 2)])
+def test_a_search_cut_short_after_its_ablation_goes_on(
+    trials: int, ablations: int, short: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: two ablations taken for one; a clock that runs from the machine's start."""
+    one, resumed = short(budget=trials * TRIAL), short(budget=trials * TRIAL)
+    one.fit_into(1e6)
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "_timely", lambda self: self._plan.ablated + 1.0)
+        few = finished(one).outcome()
+    assert few.effects and one.unfinished
+    tensors, description = one.state()
+    resumed.restore({name: value.clone() for name, value in tensors.items()}, text(description))
+    resumed.fit_into(1e3)
+    more = finished(resumed).outcome()
+    origins = [trial.origin for trial in more.trials]
+    assert more.effects and not resumed.unfinished
+    runs = [len(list(run)) for kind, run in groupby(origins) if kind == "ablation"]
+    assert len(runs) == ablations and max(runs) <= resumed._plan.ablated
+
+
+def test_a_plan_too_small_to_refine_samples_on_after_a_time_limit(
+    short: Callable[..., Search],
+) -> None:
+    """Mutant: what is left of a small budget is never spent."""
+    one, resumed = short(budget=6 * TRIAL), short(budget=6 * TRIAL)
+    one.fit_into(1e-3)
+    finished(one)
+    assert one.unfinished
+    resumed.restore(*one.state())
+    recipes = [trial.cocktail for trial in finished(resumed).outcome().trials]
+    assert not resumed.unfinished
+    assert len(recipes) > len(one.outcome().trials)
+    assert len(set(recipes)) == len(recipes)

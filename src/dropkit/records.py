@@ -139,7 +139,7 @@ class Effect:
     """Validation loss without it minus validation loss with it: above 0, it helped."""
     low: float
     high: float
-    """95 % interval of `gain`, over folds."""
+    """95 % interval of `gain`: over folds, or over the rows of a single holdout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,8 @@ class Outcome:
     """Trainable parameters of one member."""
     network: str
     """The network in words: layers, widths, activation."""
+    hurried: bool
+    """Whether a time limit had a say in what was tried, so that a faster machine does more."""
     checks: tuple[Check, ...]
 
 

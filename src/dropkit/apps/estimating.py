@@ -145,7 +145,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
                 show.update(progress, best(progress, self._metric()), min(left, eta(progress.done)))
         finally:
             show.close()
-        return search.shortened
+        return search.unfinished
 
     def _record(self, schema: Schema, seed: int, capped: bool, spent: float) -> Fit:
         return Fit(

@@ -150,7 +150,7 @@ def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
             keep(run, search, mark)
             last = time.monotonic()
         phase = progress.phase
-    return "time" if search.shortened else ""
+    return "time" if search.unfinished else ""
 
 
 def keep(run: Run, search: Search, mark: str) -> None:

@@ -14,7 +14,8 @@ from dropkit.kernel import Stream
 from dropkit.records import Check, Cocktail
 from dropkit.training.doses import Doses, row_loss
 from dropkit.training.encoding import Encoded
-from dropkit.training.network import Inputs, Masks, forward
+from dropkit.training.network import Inputs, Masks, decays, forward
+from dropkit.training.optimizer import Optimizer
 from dropkit.training.population import Material
 from dropkit.training.rounds import Result
 
@@ -41,7 +42,7 @@ def checklist(
         _placement(material, winner),
         _output(material, winner),
         _scaling(material, cocktail),
-        _decay(cocktail),
+        _decay(material, winner),
         _curves(winner),
         _early(material, folds, winner),
     )
@@ -138,17 +139,27 @@ def _scaling(material: Material, cocktail: Cocktail) -> Check:
     return Check(claim, passed, evidence)
 
 
-def _decay(cocktail: Cocktail) -> Check:
+def _decay(material: Material, winner: Result) -> Check:
+    """A step without a gradient moves what decays, towards zero, and nothing else."""
     claim = "Weight decay beside dropout: they address different failures"
+    cocktail = winner.trial.cocktail
     if not cocktail.hidden_dropout:
         return Check(claim, None, "the winning cocktail has no hidden dropout")
-    amount = cocktail.weight_decay
-    return Check(
-        claim,
-        amount > 0,
-        f"weight decay {amount:.3g} at dropout rate "
-        f"{cocktail.hidden_dropout:.3g}; biases are never decayed",
+    if not cocktail.weight_decay:
+        return Check(claim, None, "validation chose dropout without weight decay")
+    alone = Cocktail(weight_decay=cocktail.weight_decay, learning_rate=cocktail.learning_rate)
+    doses = Doses([alone], material.layout, material.truth.device)
+    weights = {name: torch.ones_like(value[:1]) for name, value in winner.weights.items()}
+    nothing = {name: torch.zeros_like(value) for name, value in weights.items()}
+    Optimizer(weights, doses, 1).step(weights, nothing, 1.0)
+    shrunk = all(bool((value < 1.0).all()) for name, value in weights.items() if decays(name))
+    spared = all(bool((value == 1.0).all()) for name, value in weights.items() if not decays(name))
+    evidence = (
+        f"weight decay {cocktail.weight_decay:.3g} at dropout rate {cocktail.hidden_dropout:.3g}: "
+        f"a step without a gradient {'shrank' if shrunk else 'did not shrink'} the weights, and "
+        f"{'left the biases' if spared else 'moved the biases too'}"
     )
+    return Check(claim, shrunk and spared, evidence)
 
 
 def _curves(winner: Result) -> Check:

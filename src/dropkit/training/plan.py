@@ -13,8 +13,10 @@ _STEPS = 2500
 _LAYERS = 3
 _FEW = 8
 """Below so many trials all of them explore: refining and ablating want something to stand on."""
+_GRID = 5
+"""Fewest trials of the first round, if there are so many: the whole grid of rates."""
 _LEAST = 2
-"""Fewest trials of a round: one is no comparison."""
+"""Fewest trials of another round: one is no comparison."""
 _CROWD = 32
 """Most trials of one round: a larger budget buys more rounds, and each learns from the last."""
 _LEVELS = {"quick": 1 / 3, "standard": 1.0, "thorough": 3.0}
@@ -32,8 +34,10 @@ class Plan:
 
     @property
     def first(self) -> int:
-        """Trials of the first round: the guide's grid and samples."""
-        return self.trials if self.trials < _FEW else min(_CROWD, round(0.45 * self.trials))
+        """Trials of the first round: the grid of rates and samples."""
+        if self.trials < _FEW:
+            return self.trials
+        return min(_CROWD, max(_GRID, round(0.45 * self.trials)))
 
     @property
     def refined(self) -> int:
@@ -59,9 +63,12 @@ class Plan:
         """Which round comes next if there is room for so many trials, and of how many it is.
 
         A refinement comes if it leaves enough for the ablation; `partly`, also a smaller one.
+        Plans too small for either go on to sample.
         """
+        if self.trials < _FEW:
+            return "sampled", min(_CROWD, int(max(0.0, trials)))
         spare = trials - self.ablated
-        if self.refined and spare >= (_LEAST if partly else self.refined):
+        if spare >= (_LEAST if partly else self.refined):
             return "refined", min(self.refined, int(spare))
         return "ablation", min(self.ablated, int(max(0.0, trials)))
 

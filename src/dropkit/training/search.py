@@ -28,7 +28,7 @@ from dropkit.training.model import Model
 from dropkit.training.network import Shape
 from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
-from dropkit.training.population import Material, Population
+from dropkit.training.population import Material, Pace, Population
 from dropkit.training.rounds import Result, Round
 
 _SLICE = 0.1
@@ -47,8 +47,8 @@ _TIE = 1.0
 
 
 _PHASES = {
-    "grid": "the guide's grid",
-    "sampled": "the guide's grid and samples",
+    "grid": "the grid of rates",
+    "sampled": "the grid of rates and samples",
     "refined": "refining the best",
     "ablation": "what each regularizer bought",
 }
@@ -110,10 +110,9 @@ class Search:
         self._rounds = 0
         self._budget = self._plan.budget
         self._deadline = math.inf
-        self._since = self._trained = 0.0
-        self._untimed = 0
+        self._since = self._trained = self._timed = 0.0
         self._standing: tuple[float, _Standing] | None = None
-        self.shortened = False
+        self.hurried = self._skipped = False
         self._round: Round | None = None
         self._open(*self._first())
 
@@ -140,8 +139,8 @@ class Search:
         """Plan for a time limit: does nothing if the plan fits.
 
         Before the first `advance`, the speed is measured on a few steps that leave no trace, and a
-        plan that would not fit becomes a smaller one. Later, rounds for which there is no time
-        are left out. `shortened` tells whether either happened.
+        plan that would not fit becomes one of shorter trials, `hurried`. Later, rounds for which
+        there is no time are left out: then the search is `unfinished` at its end.
         """
         self._deadline = time.perf_counter() + seconds
         if self._round is None or self._results or self._round.work or seconds <= 0:
@@ -153,12 +152,14 @@ class Search:
         if needed > seconds:
             shorter = self._plan.within(max(0.0, seconds / needed))
             self._plan = replace(self._plan, pace=shorter.pace)
-            self._first_trials, self.shortened = shorter.first, True
+            self._first_trials, self.hurried = shorter.first, True
         self._open(*self._first())
 
     # ---- rounds
 
-    def _open(self, recipes: Sequence[Cocktail], origins: Sequence[Origin]) -> Round:
+    def _open(
+        self, recipes: Sequence[Cocktail], origins: Sequence[Origin], pace: Pace | None = None
+    ) -> Round:
         self._round = Round(
             self._material,
             self._readout,
@@ -166,7 +167,7 @@ class Search:
             self._judge,
             recipes,
             origins,
-            self._plan.pace,
+            pace or self._plan.pace,
             derive(self._seed, 2, self._rounds),
             paired="ablation" in origins,
         )
@@ -177,28 +178,31 @@ class Search:
         grid = cocktails.grid(task)
         middle = sorted(grid, key=lambda recipe: abs(recipe.hidden_dropout - 0.15))[:count]
         grid = [recipe for recipe in grid if recipe in middle]
-        keys = [derive(self._seed, 3, index) for index in range(count - len(grid))]
-        recipes = grid + [cocktails.sampled(task, key) for key in keys]
+        samples = self._sampled(count - len(grid))
         origins: list[Origin] = ["grid"] * len(grid)
-        origins += ["sampled"] * len(keys)
-        return recipes, origins
+        return grid + samples, origins + ["sampled"] * len(samples)
 
-    def _refined(self) -> tuple[list[Cocktail], list[Origin]]:
+    def _sampled(self, count: int) -> list[Cocktail]:
+        """Samples that were not tried yet."""
+        tried = sum(result.trial.origin == "sampled" for result in self._results)
+        keys = [derive(self._seed, 3, tried + index) for index in range(count)]
+        return [cocktails.sampled(self._schema.task, key) for key in keys]
+
+    def _refined(self) -> list[Cocktail]:
         task = self._schema.task
         ranked = sorted(self._results, key=lambda result: result.trial.loss)[:_PARENTS]
         parents = [ranked[index % len(ranked)] for index in range(self._plan.refined)]
         key = derive(self._seed, 4, self._rounds)
-        recipes = [
+        return [
             cocktails.refine(parent.trial.cocktail, task, derive(key, index))
             for index, parent in enumerate(parents)
         ]
-        return recipes, ["refined"] * len(recipes)
 
-    def _ablated(self) -> tuple[list[Cocktail], list[Origin]]:
+    def _ablated(self) -> list[Cocktail]:
+        if _is_of_ablation(self._results[-1]):
+            return []  # of the same winner; it has been done
         best = self._results[winner(self._results)].trial.cocktail
-        variants = [cocktails.without(best, name) for name in best.active]
-        recipes = [best, *variants][: self._plan.ablated]
-        return recipes, ["ablation"] * len(recipes)
+        return [best, *(cocktails.without(best, name) for name in best.active)]
 
     def _next(self) -> None:
         """Close the round and open the one that follows, if the budget has room for one."""
@@ -206,34 +210,44 @@ class Search:
             return
         self._results += self._round.results()
         self._work += self._round.work
+        length = self._round.population.pace.epochs / self._plan.pace.epochs
+        self._timed += length * len(self._round.origins)
         closed, self._round = self._round, None
         self._rounds += 1
         if "ablation" not in closed.origins:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Open the round for which there is room: a refinement, else the ablation."""
-        planned = (self._plan.budget - self._work) / self._plan.trial
+        """Open the round for which there is room, if it is of two trials at least."""
+        planned = (self._budget - self._work) / self._plan.trial
         timely = self._timely()
         kind, count = self._plan.following(min(planned, timely), partly=timely < planned)
-        self.shortened |= (kind, count) != self._plan.following(planned)
-        recipes, origins = self._refined() if kind == "refined" else self._ablated()
-        if min(len(recipes), count) > 1:
-            self._open(recipes[:count], origins[:count])
+        self._skipped = (kind, count) != self._plan.following(planned)
+        self.hurried |= self._skipped
+        if kind == "sampled":
+            recipes = self._sampled(count)
+        else:
+            recipes = (self._refined() if kind == "refined" else self._ablated())[:count]
+        if len(recipes) > 1:
+            self._open(recipes, [kind] * len(recipes))
 
     def _timely(self) -> float:
         """Trials for which there is time, at the speed so far."""
         self._clock()
-        timed = len(self._results) - self._untimed
-        if not timed or not self._trained:
+        if not self._timed or not self._trained:
             return math.inf
-        each = _LONGER * self._trained / timed
+        each = _LONGER * self._trained / self._timed
         return (self._deadline - time.perf_counter()) / each
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent."""
+        """Whether there is nothing left to train, in this budget and this time."""
         return self._round is None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there would be more to train if there were more time."""
+        return self._round is not None or self._skipped
 
     def advance(self) -> Progress:
         """Train for about a tenth of a second and tell where the search stands."""
@@ -264,7 +278,7 @@ class Search:
         origin = self._round.origins[-1]
         population = self._round.population
         rest = 1.0 if origin == "ablation" else 1.0 - self._plan.ablated / self._plan.trials
-        spent = self._spent / self._plan.budget
+        spent = self._spent / self._budget
         return Progress(
             phase=_PHASES[origin],
             done=min(rest, spent),
@@ -315,6 +329,7 @@ class Search:
             budget=self._budget,
             parameters=self._material.shape.parameters,
             network=str(self._material.shape),
+            hurried=self.hurried,
             checks=checklist(self._material, self._folds, now.results[chosen], self.model().read),
         )
 
@@ -323,23 +338,29 @@ class Search:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A checkpoint from which `restore` goes on in the same bits."""
         tensors, values = pack(self._results, self._round, self._rounds, self._work)
-        pace = self._plan.pace.epochs, self._plan.pace.evaluations
-        return tensors, values | {"pace": pace, "shortened": self.shortened}
+        pace = (self._round.population if self._round else self._plan).pace
+        return tensors, values | {
+            "pace": (pace.epochs, pace.evaluations),
+            "hurried": self.hurried,
+            "skipped": self._skipped,
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a search with the same arguments on the same table."""
         try:
             saved = unpack(tensors, description)
-            epochs, evaluations = description["pace"]
-            pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
-            self._plan = replace(self._plan, pace=pace)
             self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
-            self._round = None
+            self._standing, self._round = None, None
+            self._since, self._trained, self._timed = time.perf_counter(), 0.0, 0.0
+            self.hurried, skipped = bool(description["hurried"]), bool(description["skipped"])
             if saved.recipes:
-                self._open(saved.recipes, saved.origins).restore(saved.tensors, saved.values)
-            elif description["shortened"]:  # there was no time for another round; now there is
+                epochs, evaluations = description["pace"]
+                pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
+                reopened = self._open(saved.recipes, saved.origins, pace)
+                reopened.restore(saved.tensors, saved.values)
+                self._skipped = skipped
+            elif skipped:  # there was no time for another round; now there is
                 self._go_on()
-            self._untimed, self._standing = len(self._results), None
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
 

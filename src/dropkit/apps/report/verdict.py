@@ -109,7 +109,7 @@ def dropout_sentence(fit: Fit) -> str:
         return (
             f"Validation chose a dropout rate of {short(rate, 2)}; what it bought was not measured."
         )
-    return _no_dropout(fit)
+    return _no_dropout(fit) + _dropout_of_others(fit)
 
 
 def effect_sentence(fit: Fit, effect: Effect) -> str:
@@ -148,15 +148,30 @@ def _no_dropout(fit: Fit) -> str:
     without = [trial.loss for trial in grid if trial.cocktail.hidden_dropout == 0]
     dropped = [trial for trial in grid if trial.cocktail.hidden_dropout > 0]
     if not without or not dropped:
-        return "Validation chose no dropout."
+        return "The chosen cocktail has no dropout."
     best = min(dropped, key=_loss)
     loss = METRICS[fit.outcome.metric].loss_title
     rate, places = short(best.cocktail.hidden_dropout, 2), decimals(best.error)
     return (
-        f"Validation chose no dropout: the best rate above 0, {rate}, had a validation {loss} of "
-        f"{fixed(best.loss, places)} (standard error {fixed(best.error, places)}), "
+        f"The chosen cocktail has no dropout: the best rate above 0, {rate}, had a validation "
+        f"{loss} of {fixed(best.loss, places)} (standard error {fixed(best.error, places)}), "
         f"and rate 0 had {fixed(min(without), places)}."
     )
+
+
+def _dropout_of_others(fit: Fit) -> str:
+    """How much of the ensemble drops although the winner does not."""
+    drops = [
+        (share, fit.outcome.trials[index].cocktail.hidden_dropout)
+        for index, share in fit.outcome.ensemble
+        if fit.outcome.trials[index].cocktail.hidden_dropout > 0
+    ]
+    if not drops:
+        return ""
+    share, rates = sum(share for share, _ in drops), sorted(rate for _, rate in drops)
+    low, high = short(rates[0], 2), short(rates[-1], 2)
+    span = f"a rate of {low}" if low == high else f"rates of {low} to {high}"
+    return f" Networks with {span} make up {percent(share)} of the ensemble."
 
 
 def _loss(trial: Trial) -> float:
@@ -168,10 +183,21 @@ def _stopped(fit: Fit) -> str:
         return ""
     share = min(1.0, fit.outcome.work / fit.outcome.budget) if fit.outcome.budget > 0 else 1.0
     reason = "the time cap" if fit.stopped == "time" else "hand"
+    if not _typed(fit):
+        remedy = "allow more time"
+    elif fit.stopped == "time":
+        remedy = "continue it with --resume, or allow more time"
+    else:
+        remedy = "continue it with --resume"
     return (
         f"It was stopped by {reason} after {duration(fit.seconds)}, with {percent(share)} of its "
-        "budget spent; continue it with --resume, or allow more time."
+        f"budget spent; {remedy}."
     )
+
+
+def _typed(fit: Fit) -> bool:
+    """Whether it was made by the command, and not in Python, where there are no options."""
+    return fit.command.startswith("dropkit fit ")
 
 
 def _next_step(fit: Fit, judged: Judgement) -> str:
@@ -179,10 +205,12 @@ def _next_step(fit: Fit, judged: Judgement) -> str:
     failed = [check for check in fit.outcome.checks if check.passed is False]
     words = [rival.word for rival in judged.rivals]
     found = reading(fit)
+    thorough = "--budget thorough" if _typed(fit) else 'budget="thorough"'
     if failed:
         return f"Next: look into the check that failed ({clip(failed[0].claim, 100)})."
     if not judged.held_out:
-        return "Next: set rows aside with --test-size 0.2 to get a score that can be trusted."
+        how = "set rows aside with --test-size 0.2" if _typed(fit) else "score it on other rows"
+        return f"Next: {how} to get a score that can be trusted."
     if words and words[0] != "better":
         return (
             f"Next: find more rows, or columns that say more about the target; {judged.rows:,} "
@@ -193,11 +221,11 @@ def _next_step(fit: Fit, judged: Judgement) -> str:
         )
     if "worse" in words:
         rival = judged.rivals[words.index("worse")].baseline.name
-        return f"Next: try --budget thorough, and until then prefer {clip(rival)} on this table."
+        return f"Next: try {thorough}, and until then prefer {clip(rival)} on this table."
     if found and found.word == "underfits":
-        return "Next: it underfits; allow more work with --budget thorough."
+        return f"Next: it underfits; allow more work with {thorough}."
     if found and found.word == "overfits":
-        return "Next: it still overfits; more rows would help most, then --budget thorough."
+        return f"Next: it still overfits; more rows would help most, then {thorough}."
     return ""
 
 
