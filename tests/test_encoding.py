@@ -82,9 +82,19 @@ def test_a_missing_number_is_the_median_and_an_indicator() -> None:
 
 def test_there_is_no_indicator_where_nothing_was_missing() -> None:
     encoder, _ = fitted([1.0, 2.0, 3.0, 4.0])
-    seen = encoder.transform(pd.DataFrame({"x": [np.nan, 2.0]}))
+    with pytest.warns(DropkitWarning, match="'x' has 1 empty"):
+        seen = encoder.transform(pd.DataFrame({"x": [np.nan, 2.0]}))
     assert seen.flags.shape == (2, 0)
     assert seen.numbers[0] == 0.0
+
+
+@pytest.mark.parametrize("unknown", [None, "maybe"])
+@pytest.mark.filterwarnings("ignore::dropkit.errors.DropkitWarning")
+def test_an_unknown_boolean_is_neither_level(unknown: str | None) -> None:
+    """Mutant: the median, which is the more frequent level."""
+    encoder, _ = fitted(["yes"] * 9 + ["no"] * 3, "boolean", levels=("yes", "no"))
+    seen = encoder.transform(pd.DataFrame({"x": ["yes", unknown, "no"]})).numbers[:, 0]
+    assert seen[0] > seen[1] > seen[2]
 
 
 @pytest.mark.parametrize("kind", ["number", "boolean", "date", "category"])

@@ -312,6 +312,17 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, number: i
     return count
 
 
+def test_a_holdout_that_no_folder_could_hold_is_refused_before_the_work(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: hours of work that end in a folder which is too large to be read."""
+    monkeypatch.setitem(folder._LARGEST, folder.HISTORY, 2000)
+    ran = fit(people, "colour", "--out", tmp_path / "model")
+    assert ran.code == 2
+    assert "16 rows set aside" in ran.err and "--test-size" in ran.err
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [

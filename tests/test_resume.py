@@ -109,6 +109,34 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_costs_only_itself(
     assert "the search goes on" in ran.err
 
 
+def test_a_checkpoint_that_does_not_fit_beside_the_model_costs_only_itself(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: an offer to continue what cannot be continued."""
+
+    def full(*_: object) -> None:
+        raise fitting.FolderError("no space left on device")
+
+    monkeypatch.setattr(fitting.checkpoint, "write", full)
+    ran = fit(people, "price", "--out", tmp_path / "model", "--time", "0.01s")
+    assert ran.code == 0
+    assert "cannot be continued" in ran.err and "Continue with" not in ran.err
+    assert dropkit("predict", tmp_path / "model", people).code == 0
+
+
+def test_a_kill_while_the_model_is_saved_leaves_the_search(
+    unfinished: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: a folder that is replaced first, and gets its unfinished search afterwards."""
+    with monkeypatch.context() as patch:
+        interfere(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(fitting.checkpoint, "write", lambda *_: kill())
+        with pytest.raises(Killed):
+            dropkit("fit", "--resume", unfinished)
+    assert files(unfinished) == {".search"}
+    assert dropkit("fit", "--resume", unfinished).code == 0
+
+
 @pytest.fixture
 def unfinished(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a search that was killed."""
@@ -117,6 +145,14 @@ def unfinished(tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(Killed):
             fit(people, "colour", "--out", tmp_path / "unfinished")
     return tmp_path / "unfinished"
+
+
+def test_an_unfinished_search_is_not_thrown_away(unfinished: Path, people: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (unfinished / ".search").iterdir()}
+    ran = fit(people, "colour", "--out", unfinished)
+    assert ran.code == 2
+    assert f"dropkit fit --resume {unfinished}" in ran.err
+    assert {path.name: path.read_bytes() for path in (unfinished / ".search").iterdir()} == before
 
 
 def test_resume_refuses_a_table_that_changed(unfinished: Path, people: Path) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-State = "tuple[dict[str, Tensor], dict[str, Any]]"
-
 FORMAT = 1
 _INDEX = "search.json"
 

@@ -254,6 +254,7 @@ def _conclude(found: Fit, request: Request) -> None:
     import shutil
     import textwrap
 
+    from dropkit.apps.checkpoint import exists
     from dropkit.apps.folder import REPORT
     from dropkit.apps.report import verdict
 
@@ -263,7 +264,7 @@ def _conclude(found: Fit, request: Request) -> None:
     for sentence in verdict(found):
         click.echo(textwrap.fill(sentence, width, **layout), err=True)
     click.echo(err=True)
-    if found.stopped:
+    if exists(request.folder):
         click.echo(f"Continue with: dropkit fit --resume {request.folder}", err=True)
     click.echo(f"Report: {(request.folder / REPORT).absolute()}", err=True)
 

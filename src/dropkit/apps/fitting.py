@@ -67,6 +67,11 @@ def fit(run: Run) -> Fit:
     out = request.folder
     if run.resumed is None:
         folder.check_destination(out)
+        if checkpoint.exists(out) and not folder.exists(out):
+            raise FolderError(
+                f"{out} holds an unfinished search. Continue it with dropkit fit --resume {out}, "
+                "choose another --out, or remove the folder."
+            )
     device = devices.device(request.device)
     run.display.stage("reading")
     table, test = read(request)
@@ -77,6 +82,8 @@ def fit(run: Run) -> Fit:
             "Restore it, or start anew without --resume."
         )
     stuff = material(request, table, test)
+    if stuff.aside is not None:
+        folder.check_holdout(len(stuff.aside.frame), len(stuff.schema.classes))
     with devices.enough_memory():
         search = Search(
             stuff.train,
@@ -147,21 +154,18 @@ def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
         run.display.update(progress, best(progress, metric), left)
         age = time.monotonic() - last
         if age > (CHECKPOINT_APART if progress.phase != phase else CHECKPOINT_EVERY):
-            keep(run, search, mark)
+            keep(run, search, mark, run.request.folder, "the search goes on")
             last = time.monotonic()
         phase = progress.phase
     return "time" if search.unfinished else ""
 
 
-def keep(run: Run, search: Search, mark: str) -> None:
-    """Write a checkpoint; a full disk costs the checkpoint, not the search."""
+def keep(run: Run, search: Search, mark: str, place: Path, otherwise: str) -> None:
+    """Write a checkpoint; a full disk costs the checkpoint, not the search or the model."""
     try:
-        checkpoint.write(
-            run.request.folder,
-            Checkpoint(run.request, mark, run.spent, *search.state()),
-        )
+        checkpoint.write(place, Checkpoint(run.request, mark, run.spent, *search.state()))
     except FolderError as error:
-        run.display.say(f"dropkit: no checkpoint, the search goes on: {error}")
+        run.display.say(f"dropkit: no checkpoint, {otherwise}: {error}")
 
 
 def conclude(
@@ -177,18 +181,20 @@ def conclude(
     tensors, description = search.model().state()
     model = Model.restore(tensors, description)  # what predicts here is what was saved, bit for bit
     found = record(run, search, stuff, rivals, stopped, holdout(model, stuff.aside))
-    out, schema = run.request.folder, stuff.schema
+
+    def unfinished(place: Path) -> None:
+        keep(run, search, mark, place, "so that this search cannot be continued")
+
     folder.save(
-        out,
+        run.request.folder,
         tensors,
         description,
         found,
         ids=stuff.ids,
         report=render(found),
-        predictions=spelled(schema, stuff.aside, found.holdout),
+        predictions=spelled(stuff.schema, stuff.aside, found.holdout),
+        beside=unfinished if stopped else None,
     )
-    if stopped:  # saved, and still to be continued
-        keep(run, search, mark)
     return found
 
 

@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from dropkit import __version__
 from dropkit.apps import codec, saving
-from dropkit.errors import DropkitWarning, FolderError, ModelFolderError
+from dropkit.errors import DropkitWarning, FolderError, InputError, ModelFolderError
 from dropkit.records import Fit, Schema
 from dropkit.training.wording import shown
 
@@ -45,8 +45,10 @@ PREDICTIONS, REPORT, SEARCH = "test_predictions.csv", "report.html", ".search"
 _OURS = {MODEL, TENSORS, HISTORY, PREDICTIONS, REPORT, SEARCH}
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """File browsers drop these anywhere; they are nobody's work."""
-_LARGEST = {MODEL: 64 << 20, HISTORY: 256 << 20, TENSORS: 4 << 30}
-"""Bytes; far above what a fit writes, far below what would exhaust a machine by accident."""
+_LARGEST = {MODEL: 1 << 30, HISTORY: 1 << 30, TENSORS: 4 << 30}
+"""Bytes; above what a fit writes (see `check_holdout`), below what exhausts a machine."""
+_PREDICTED = 25 * 3
+"""Bytes in the history per row set aside and class: of the model and of two baselines."""
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,40}", re.ASCII)
 """What a version may look like; it is printed, and must not steer a terminal."""
 
@@ -81,6 +83,21 @@ def check_destination(path: Path) -> None:
     saving.check_writable(path)
 
 
+def check_holdout(rows: int, classes: int) -> None:
+    """Raise `InputError` if so many rows set aside would not fit into a folder that can be read."""
+    if rows * max(1, classes) * _PREDICTED > _LARGEST[HISTORY] // 2:
+        raise InputError(
+            f"{rows:,} rows set aside, with a probability for each of {classes:,} classes, are "
+            "more than a model folder holds. Judge by fewer: a smaller --test-size, or a part of "
+            "the --test file."
+        )
+
+
+def exists(path: Path) -> bool:
+    """Whether a model was saved at `path`."""
+    return (path / MODEL).is_file()
+
+
 def save(
     path: Path,
     tensors: dict[str, Tensor],
@@ -91,10 +108,11 @@ def save(
     report: str,
     predictions: str | None,
     estimator: dict[str, Any] | None = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model folder, all or nothing; an older one at `path` survives any failure.
 
-    Raises `FolderError` if it cannot be written.
+    `beside` writes what else goes into the folder. Raises `FolderError` if it cannot be written.
     """
     from safetensors.torch import save as packed
 
@@ -112,6 +130,8 @@ def save(
         if predictions is not None:
             (folder / PREDICTIONS).write_text(predictions, encoding="utf-8", newline="")
         (folder / MODEL).write_text(json.dumps(model, indent=1), encoding="utf-8")
+        if beside is not None:
+            beside(folder)
 
     saving.write_folder(path, fill)
 

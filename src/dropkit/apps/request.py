@@ -120,11 +120,4 @@ def _option(name: str, value: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
     if value is True:
         return [flag]
-    return [
-        flag,
-        f"{value:g}s"
-        if name == "time"
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value),
-    ]
+    return [flag, str(value).removesuffix(".0") + "s" * (name == "time")]

@@ -129,9 +129,12 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    for file in folder.iterdir():
-        with open(file, "rb+") as handle:
-            os.fsync(handle.fileno())
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            _sync_tree(entry)
+        else:
+            with open(entry, "rb+") as handle:
+                os.fsync(handle.fileno())
     _sync_folder(folder)
 
 

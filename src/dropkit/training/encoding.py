@@ -128,13 +128,15 @@ class Encoder:
         codes: list[np.ndarray] = []
         for column, recipe in zip(self.schema.used, self.recipes, strict=True):
             cells = typed(frame, column)
+            if recipe["missing"]:
+                flags.append(cells.isna().to_numpy(dtype=np.float32))
+            elif column.kind != "category":
+                cells = _filled(cells, column)
             values = _numbers(cells, column)
             numbers += [
                 _scaled(value, scale)
                 for value, scale in zip(values, recipe["numbers"], strict=True)
             ]
-            if recipe["missing"]:
-                flags.append(cells.isna().to_numpy(dtype=np.float32))
             if column.kind == "category":
                 _warn_unknown(cells, column)
             flags += [_equal(cells, level) for level in recipe["onehot"]]
@@ -259,13 +261,27 @@ def _equal(cells: pd.Series, level: str) -> np.ndarray:
     return (cells == level).to_numpy(dtype=np.float32)
 
 
+def _filled(cells: pd.Series, column: Column) -> pd.Series:
+    """Cells of a column that had no gaps in training, so that no indicator speaks for them now."""
+    gaps = int(cells.isna().sum())
+    if column.kind == "boolean":  # between the two levels: the median would be one of them
+        return cells.fillna(0.5)
+    if gaps:
+        warnings.warn(
+            f"column {shown(column.name)} has {gaps} empty cell(s), and had none in training; they "
+            "are taken for its median",
+            DropkitWarning,
+            stacklevel=4,
+        )
+    return cells
+
+
 def _warn_unknown(cells: pd.Series, column: Column) -> None:
     unknown = sorted(set(cells.dropna().unique()) - set(column.levels))
     if unknown:
-        shown = ", ".join(repr(level) for level in unknown[:3]) + (", ..." if unknown[3:] else "")
         warnings.warn(
-            f"column {column.name!r} has {len(unknown)} level(s) that training did not see "
-            f"({shown}); they are treated as unknown",
+            f"column {shown(column.name)} has {len(unknown)} level(s) that training did not see "
+            f"({listed(unknown, 3)}); they are treated as unknown",
             DropkitWarning,
             stacklevel=4,
         )
