@@ -131,7 +131,7 @@ def provenance(job: Job) -> Record:
         "python": platform.python_version(),
         "commit": commit(),
         "cpu": cpu_model(),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -50,7 +50,7 @@ def _everywhere(
 
 
 def masked_prediction(patch: pytest.MonkeyPatch) -> None:
-    """Dropout left on at prediction: the guide's common production bug."""
+    """Dropout left on at prediction: the common bug in production."""
     calls = iter(range(10**9))
 
     def wrong(
@@ -126,7 +126,7 @@ def unscaled(patch: pytest.MonkeyPatch) -> None:
 
 
 def kept_rate(patch: pytest.MonkeyPatch) -> None:
-    """The guide's `p`, the share that is kept, taken for the rate."""
+    """The papers' `p`, the share that is kept, taken for the rate."""
     right = Stream.mask
     patch.setattr(Stream, "mask", lambda self, rate, shape: right(self, 1.0 - rate, shape))
 

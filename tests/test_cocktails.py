@@ -1,4 +1,4 @@
-"""Recipes stay in their priors, are named by their key, and begin at the guide's grid."""
+"""Recipes stay in their priors, are named by their key, and begin at the grid."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from workbench import RICH, within
 TASKS: tuple[Task, ...] = ("regression", "classification")
 
 
-def test_the_grid_is_the_guide_s() -> None:
+def test_the_grid_is_of_the_usual_rates() -> None:
     for task in TASKS:
         recipes = grid(task)
         assert [recipe.hidden_dropout for recipe in recipes] == [0.0, 0.1, 0.2, 0.3, 0.5]
         assert {replace(recipe, hidden_dropout=0.0) for recipe in recipes} == {start(task)}
-        assert start(task).weight_decay > 0  # the guide: beside dropout
+        assert start(task).weight_decay > 0  # beside dropout
 
 
 def test_every_regularizer_has_a_prior() -> None:

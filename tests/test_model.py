@@ -92,7 +92,7 @@ def test_an_unseen_level_is_unknown_and_said() -> None:
 
 
 def test_predicting_draws_nothing_and_moves_nothing() -> None:
-    """The guide's evaluation mode: twice the same, and no global state touched."""
+    """Evaluation mode: twice the same, and no global state touched."""
     state, model = torch.get_rng_state(), fitted("won")
     before = {name: value.clone() for name, value in model.state()[0].items()}
     assert np.array_equal(model.predict(rows()), model.predict(rows()))

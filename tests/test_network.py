@@ -1,4 +1,4 @@
-"""K networks as one computation are K plain networks; masks act where the guide wants them."""
+"""K networks as one computation are K plain networks; masks act where they should."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_dropout_stands_after_the_activation_and_not_on_the_output() -> None:
 
 
 def test_a_dropped_unit_gets_no_gradient() -> None:
-    """The guide's 'dropped neurons receive zero gradient for that step'."""
+    """A dropped neuron receives no gradient in that step."""
     weights = {name: value.requires_grad_() for name, value in parameters().items()}
     masks = [torch.ones(3, 10, width, dtype=torch.float64) for width in SHAPE.hidden]
     masks[0][:, :, 2] = 0.0

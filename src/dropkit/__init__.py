@@ -1,4 +1,4 @@
-"""dropkit gets dropout right, in any PyTorch model.
+"""Dropout done right: from a table to a well-regularized network and an honest report.
 
 This module computes nothing. What needs torch or pandas is loaded when its name is first used.
 """

@@ -144,7 +144,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the guide's checklist with its evidence."""
+    """One line of the checklist for dropout, with its evidence."""
 
     claim: str
     passed: bool | None

@@ -125,7 +125,7 @@ def dropkit() -> None:
     "types",
     multiple=True,
     metavar="NAME=KIND",
-    help="Read a column as number, category, boolean or date. May be repeated.",
+    help="Read a column as number, category, boolean or date, or leave it out as id or drop.",
 )
 @click.option("--drop-unlabelled", is_flag=True, help="Leave out rows without a target.")
 @click.option("--id", metavar="COLUMN", help="Names the rows: kept in predictions, not used.")

@@ -32,10 +32,12 @@ def seconds(text: str) -> float:
 def words(duration: float) -> str:
     """A duration for a person.
 
-    >>> words(75.2)
-    '1 min 15 s'
+    >>> words(4.21), words(75.2), words(7500)
+    ('4.2 s', '1 min 15 s', '2 h 5 min')
     """
     whole = max(0, round(duration))
+    if 0 < duration < 9.95:
+        return f"{duration:.2g} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

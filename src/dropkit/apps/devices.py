@@ -69,6 +69,7 @@ def enough_memory() -> Iterator[None]:
 def held_memory() -> Iterator[None]:
     """Keep freed memory in the process for the length of a block, on Linux with the GNU C library.
 
+    Afterwards both limits stand at the library's first defaults; it no longer adapts them itself.
     Training frees and asks for the same megabytes at each step; by default they go back to the
     system every time, and a third of the computing time goes into getting them again.
     """
@@ -82,6 +83,7 @@ def held_memory() -> Iterator[None]:
         library.mallopt(trim, held)
         yield
     finally:
+        library.mallopt(mapped, usual)
         library.mallopt(trim, usual)
         library.malloc_trim(0)
 

@@ -142,7 +142,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
                 if left <= 0:
                     return True
                 progress = search.advance()
-                show.update(progress, best(progress, self._metric()), min(left, eta(progress.done)))
+                show.update(progress, best(progress, search.metric), min(left, eta(progress.done)))
         finally:
             show.close()
         return search.unfinished
@@ -163,11 +163,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             device=devices.name(devices.device(self.device)),
             threads=torch.get_num_threads(),
         )
-
-    def _metric(self) -> str:
-        if self.metric != "auto":
-            return self.metric
-        return "log_loss" if self._task == "classification" else "rmse"
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)):

@@ -138,7 +138,6 @@ def compare(run: Run, stuff: Material) -> tuple[Baseline, ...]:
 def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
     """Search until it is finished, the time is up or someone asks to stop."""
     after, last, phase = Reserve(stuff), time.monotonic(), ""
-    metric = metric_of(run.request, stuff.schema)
     run.stop.gentle = True
     eta = Eta()
     if run.clock.cap is not None:
@@ -151,7 +150,7 @@ def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
             return "time"
         progress = search.advance()
         left = min(eta(progress.done), run.clock.left - after.seconds)
-        run.display.update(progress, best(progress, metric), left)
+        run.display.update(progress, best(progress, search.metric), left)
         age = time.monotonic() - last
         if age > (CHECKPOINT_APART if progress.phase != phase else CHECKPOINT_EVERY):
             keep(run, search, mark, run.request.folder, "the search goes on")
@@ -279,13 +278,6 @@ def best(progress: Progress, metric: str) -> str:
         return ""
     form = METRICS[metric]
     return f"best {form.title} {short(form.from_loss(progress.best), 4)}"
-
-
-def metric_of(request: Request, schema: Schema) -> str:
-    """The metric that validation chooses by."""
-    if request.metric != "auto":
-        return request.metric
-    return "log_loss" if schema.task == "classification" else "rmse"
 
 
 class Eta:

@@ -14,9 +14,13 @@ from dropkit.apps.request import Request
 from dropkit.errors import ColumnError, SettingError, TargetError
 from dropkit.kernel.streams import Stream, derive
 from dropkit.records import Schema
-from dropkit.training.cells import cells as read_cells
-from dropkit.training.cells import numbers
-from dropkit.training.columns import encode_target, infer_schema, typed, understood
+from dropkit.training.columns import (
+    encode_target,
+    infer_schema,
+    target_gaps,
+    typed,
+    understood,
+)
 from dropkit.training.judging import ID
 from dropkit.training.schema import named
 from dropkit.training.targets import LEAST_ROWS
@@ -93,7 +97,7 @@ def labelled(table: pd.DataFrame, request: Request, source: str) -> pd.DataFrame
     """The rows that have a target. Raises `TargetError` if some lack one and may not be dropped."""
     if request.target not in table.columns:
         return table
-    absent = _absent(table[request.target])
+    absent = target_gaps(table[request.target])
     missing = int(absent.sum())
     if missing in (0, len(table)):  # none is well, and all is an error with words of its own
         return table
@@ -175,13 +179,6 @@ def _from_file(test: pd.DataFrame, request: Request, schema: Schema, ids: tuple[
         encode_target(test[request.target], schema),
         identities(test, ids, [int(index) + 1 for index in test.index]),
     )
-
-
-def _absent(target: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-    """Which cells of a target are missing: empty, or a mark such as `?` or `NA`."""
-    column = read_cells(target)
-    values, bad = numbers(column)
-    return np.isnan(values) if not bad.any() and column.form != "category" else column.missing
 
 
 def _text(cell: Any) -> str:

@@ -1,7 +1,8 @@
-"""A stream of random draws that is a function of its key and of nothing else.
+"""A stream of random draws that is a function of its key.
 
 A `Stream` is made afresh for each use (a training step, a permutation), so nothing has to be
-saved to replay a draw or to resume a run: the key says it all.
+saved to replay a draw or to resume a run: the key, and what is asked in which order, say it all.
+Another device, or another version of PyTorch, may draw other numbers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _threshold(rate: Tensor) -> Tensor:
 
 
 class Stream:
-    """Draws named by a key, on a device; two streams with equal keys give equal draws.
+    """Draws named by a key, on a device; streams of equal keys answer the same calls alike.
 
     >>> bool((Stream(7).normal((3,)) == Stream(7).normal((3,))).all())
     True

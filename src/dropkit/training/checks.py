@@ -1,4 +1,4 @@
-"""The guide's checklist, each line answered by running what it speaks of."""
+"""The checklist for dropout, each line answered by running what it speaks of."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checklist(
     winner: Result,
     predict: Callable[[Encoded], np.ndarray],
 ) -> tuple[Check, ...]:
-    """Evidence for each line of the guide's checklist that concerns a network on a table.
+    """Evidence for each line of the checklist that concerns a network on a table.
 
     `predict` is what the finished model says about encoded rows.
     """

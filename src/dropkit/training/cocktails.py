@@ -1,4 +1,4 @@
-"""Which cocktails to try: the guide's grid, then samples from priors, then refinements."""
+"""Which cocktails to try: a grid of rates, then samples from priors, then refinements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dropkit.kernel import Stream, derive
 from dropkit.records import Cocktail, Task
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
-"""The guide's grid of rates on hidden layers."""
+"""The usual rates on hidden layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def start(task: Task) -> Cocktail:
 
 
 def grid(task: Task) -> list[Cocktail]:
-    """The start at each rate of the guide's grid."""
+    """The start at each rate of the grid."""
     return [replace(start(task), hidden_dropout=rate) for rate in GRID]
 
 

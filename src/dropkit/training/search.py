@@ -61,7 +61,7 @@ class _Standing:
     results: list[Result]
     weights: list[tuple[int, float]]
     mixed: Tensor
-    warmth: float
+    temperature: float
 
 
 class Search:
@@ -95,7 +95,7 @@ class Search:
         device: str = "cpu",
     ) -> None:
         self._schema, self._seed = schema, seed
-        self._metric = metrics.choose(metric, schema)
+        self.metric = metrics.choose(metric, schema)
         self._encoder = Encoder.fit(frame, schema)
         self._readout = Readout.fit(target, len(schema.classes))
         truth = self._readout.judged(target)
@@ -103,7 +103,7 @@ class Search:
         self._plan = plan(len(frame), len(self._folds), budget)
         self._first_trials = self._plan.first
         self._truth = truth[torch.cat(self._folds)]
-        self._judge = metrics.Judge(self._metric, self._truth, derive(seed, 1))
+        self._judge = metrics.Judge(self.metric, self._truth, derive(seed, 1))
         self._material = self._prepare(frame, target, device)
         self._results: list[Result] = []
         self._work = 0.0
@@ -289,7 +289,7 @@ class Search:
 
     def _best(self) -> float | None:
         losses = [result.trial.loss for result in self._results]
-        if self._round is not None and self._metric in ("log_loss", "rmse"):
+        if self._round is not None and self.metric in ("log_loss", "rmse"):
             running = self._round.best()
             losses += [] if running is None else [running]
         return min(losses, default=None)
@@ -310,14 +310,16 @@ class Search:
         now = self._stands()
         networks = [(now.results[index].weights, weight) for index, weight in now.weights]
         shape = self._material.shape
-        return Model.of(self._schema, self._encoder, self._readout, shape, networks, now.warmth)
+        return Model.of(
+            self._schema, self._encoder, self._readout, shape, networks, now.temperature
+        )
 
     def outcome(self) -> Outcome:
         """What was tried, what won and what each regularizer bought, for a report."""
         now = self._stands()
         chosen = winner(now.results)
         return Outcome(
-            metric=self._metric,
+            metric=self.metric,
             trials=tuple(result.trial for result in now.results),
             winner=chosen,
             effects=effects(now.results) if self._round is None else (),  # cut short, it misleads
@@ -381,8 +383,8 @@ def _standing(results: list[Result], judge: metrics.Judge, truth: Tensor) -> _St
     mixed = blend(predictions, weights)
     if truth.is_floating_point():
         return _Standing(results, weights, mixed, 1.0)
-    warmth = temperature(mixed, truth)
-    return _Standing(results, weights, temper(mixed, warmth), warmth)
+    found = temperature(mixed, truth)
+    return _Standing(results, weights, temper(mixed, found), found)
 
 
 def winner(results: Sequence[Result]) -> int:

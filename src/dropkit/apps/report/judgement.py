@@ -63,7 +63,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the winner's curves say, by the guide: compare train with validation, both clean."""
+    """What the winner's curves say: train against validation, both in evaluation mode."""
 
     word: str
     """`healthy`, `overfits a little`, `overfits` or `underfits`."""

@@ -79,16 +79,6 @@ def _places(metric: Metric, interval: Interval) -> int:
     return min(1, decimals(spread)) if metric.percent else decimals(spread)
 
 
-def duration(seconds: float) -> str:
-    """A span of time: `48 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{short(seconds, 2)} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 row`, `2,000 rows`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from dropkit.apps.clock import words
 from dropkit.apps.report import curve_figures, row_figures, search_figures
 from dropkit.apps.report.judgement import Judgement, judge, reading, winner
 from dropkit.apps.report.metrics import METRICS
@@ -18,7 +19,6 @@ from dropkit.apps.report.numerals import (
     decimals,
     difference_range,
     difference_text,
-    duration,
     fixed,
     percent,
     range_text,
@@ -54,7 +54,7 @@ def render(fit: Fit) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        clip=clip, duration=duration, percent=percent, range=range_text, short=short,
+        clip=clip, duration=words, percent=percent, range=range_text, short=short,
         printable=_printable, value=value_text, typeset=_typeset,
     )  # fmt: skip
     template = environment.from_string((here / "page.html.jinja").read_text(encoding="utf-8"))

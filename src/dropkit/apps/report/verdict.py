@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dropkit.apps.clock import words
 from dropkit.apps.report.judgement import (
     OVERFITS,
     OVERFITS_A_LITTLE,
@@ -21,7 +22,6 @@ from dropkit.apps.report.numerals import (
     decimals,
     difference_range,
     difference_text,
-    duration,
     fixed,
     percent,
     range_text,
@@ -190,7 +190,7 @@ def _stopped(fit: Fit) -> str:
     else:
         remedy = "continue it with --resume"
     return (
-        f"It was stopped by {reason} after {duration(fit.seconds)}, with {percent(share)} of its "
+        f"It was stopped by {reason} after {words(fit.seconds)}, with {percent(share)} of its "
         f"budget spent; {remedy}."
     )
 
@@ -203,7 +203,7 @@ def _typed(fit: Fit) -> bool:
 def _next_step(fit: Fit, judged: Judgement) -> str:
     """The one thing to do next, the most pressing first; empty if nothing presses."""
     failed = [check for check in fit.outcome.checks if check.passed is False]
-    words = [rival.word for rival in judged.rivals]
+    beside = [rival.word for rival in judged.rivals]
     found = reading(fit)
     thorough = "--budget thorough" if _typed(fit) else 'budget="thorough"'
     if failed:
@@ -211,16 +211,16 @@ def _next_step(fit: Fit, judged: Judgement) -> str:
     if not judged.held_out:
         how = "set rows aside with --test-size 0.2" if _typed(fit) else "score it on other rows"
         return f"Next: {how} to get a score that can be trusted."
-    if words and words[0] != "better":
+    if beside and beside[0] != "better":
         return (
             f"Next: find more rows, or columns that say more about the target; {judged.rows:,} "
             f"held-out rows cannot tell it from {clip(judged.rivals[0].baseline.name)}."
-            if words[0] == "no clear difference"
+            if beside[0] == "no clear difference"
             else "Next: look for columns that say more about the target; from these it learned "
             f"nothing that beats {clip(judged.rivals[0].baseline.name)}."
         )
-    if "worse" in words:
-        rival = judged.rivals[words.index("worse")].baseline.name
+    if "worse" in beside:
+        rival = judged.rivals[beside.index("worse")].baseline.name
         return f"Next: try {thorough}, and until then prefer {clip(rival)} on this table."
     if found and found.word == "underfits":
         return f"Next: it underfits; allow more work with {thorough}."
