@@ -85,11 +85,11 @@ def check_destination(path: Path) -> None:
 
 def check_holdout(rows: int, classes: int) -> None:
     """Raise `InputError` if so many rows set aside would not fit into a folder that can be read."""
-    if rows * max(1, classes) * _PREDICTED > _LARGEST[HISTORY] // 2:
+    numbers = rows * max(1, classes)
+    if numbers * _PREDICTED > _LARGEST[HISTORY] // 2:
         raise InputError(
-            f"{rows:,} rows set aside, with a probability for each of {classes:,} classes, are "
-            "more than a model folder holds. Judge by fewer: a smaller --test-size, or a part of "
-            "the --test file."
+            f"{rows:,} rows set aside would be {numbers:,} predicted numbers, more than a model "
+            "folder holds. Judge by fewer: a smaller --test-size, or a part of the --test file."
         )
 
 
