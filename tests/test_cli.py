@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -259,9 +260,9 @@ def test_the_command_in_the_report_asks_for_the_same_again(
 
     monkeypatch.setattr(fitting, "fit", note)
     request = Request(
-        table="my table.csv",
+        table="-my table.csv",
         target="the 'target'",
-        out="else where",
+        out="else where.0",
         test_size=0.1234567,
         budget="30.5",
         time=1_440_000.5,
@@ -272,7 +273,7 @@ def test_the_command_in_the_report_asks_for_the_same_again(
         id="key",
     )
     assert dropkit(*shlex.split(request.command)[1:]).code == 2
-    assert asked == [request]
+    assert asked == [replace(request, table="./-my table.csv")]
 
 
 def test_names_of_tables() -> None:

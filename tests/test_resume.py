@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -103,10 +104,11 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_costs_only_itself(
         raise fitting.FolderError("no space left on device")
 
     interfere(monkeypatch, 0, None)
-    monkeypatch.setattr(fitting.checkpoint, "write", full)
+    monkeypatch.setattr(fitting.checkpoint.saving, "write_file", full)
     ran = fit(people, "price", "--out", tmp_path / "model")
-    assert ran.code == 0
+    assert ran.code == 0, ran.err
     assert "the search goes on" in ran.err
+    assert files(tmp_path / "model") == FILES  # mutant: an empty .search is not ours
 
 
 def test_a_checkpoint_that_does_not_fit_beside_the_model_costs_only_itself(
@@ -153,6 +155,29 @@ def test_an_unfinished_search_is_not_thrown_away(unfinished: Path, people: Path)
     assert ran.code == 2
     assert f"dropkit fit --resume {unfinished}" in ran.err
     assert {path.name: path.read_bytes() for path in (unfinished / ".search").iterdir()} == before
+
+
+def test_a_model_and_its_search_are_replaced_and_said(
+    tmp_path: Path, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "the model"
+    assert "Continue with" in fit(people, "price", "--out", place, "--time", "0.01s").err
+    ran = fit(people, "price", "--out", place)
+    assert ran.code == 0
+    assert "replacing the model" in ran.err
+    assert files(place) == FILES
+
+
+def test_what_a_cap_left_is_spent_by_the_command_that_is_offered(
+    tmp_path: Path, people: Path
+) -> None:
+    """Mutant: a cap that holds for ever, so that each resumption ends where it began."""
+    ran = fit(people, "price", "--out", tmp_path / "the model", "--time", "0.01s")
+    assert "It was stopped before any network could be compared" in ran.err
+    offered = next(line for line in ran.err.splitlines() if line.startswith("Continue with: "))
+    ran = dropkit(*shlex.split(offered)[3:])
+    assert ran.code == 0
+    assert "stopped by" not in ran.err and files(tmp_path / "the model") == FILES
 
 
 def test_resume_refuses_a_table_that_changed(unfinished: Path, people: Path) -> None:

@@ -434,6 +434,29 @@ def test_a_search_cut_short_after_its_ablation_goes_on(
     assert len(runs) == ablations and max(runs) <= resumed._plan.ablated
 
 
+@pytest.mark.parametrize("budget", [1, 12, 50])
+@pytest.mark.parametrize("rows", [5, 60])
+def test_a_time_limit_on_the_smallest_plans(rows: int, budget: float) -> None:
+    """Mutant: a speed measured on a population that has come to its end."""
+    frame = pd.DataFrame({"size": np.arange(rows) ** 2.0, "won": list("ab" * rows)[:rows]})
+    for seconds in (1e-3, 1e3):
+        one = search(frame, "won", budget=budget)
+        one.fit_into(seconds)
+        assert finished(one).outcome().work > 0
+
+
+def test_what_is_less_than_two_full_trials_is_spent_on_short_ones(
+    short: Callable[..., Search],
+) -> None:
+    """Mutant: a search that offers to go on, and has nothing to open."""
+    one, resumed = short(budget=2.5 * TRIAL), short(budget=2.5 * TRIAL)
+    one.fit_into(1e-3)
+    few = finished(one).outcome()
+    assert one.unfinished
+    resumed.restore(*one.state())
+    assert finished(resumed).outcome().work > few.work + TRIAL
+
+
 def test_a_plan_too_small_to_refine_samples_on_after_a_time_limit(
     short: Callable[..., Search],
 ) -> None:

@@ -207,7 +207,7 @@ def _kind(pair: str) -> tuple[str, str]:
 def _checkpoint(
     out: Path, options: dict[str, Any], given: set[str], cap: float | None
 ) -> Checkpoint:
-    """The checkpoint in `out`; its cap, or a new one, counts from the start of this process."""
+    """The checkpoint in `out`; a cap is this run's own, the old one is spent."""
     from dataclasses import replace
 
     from dropkit.apps.checkpoint import read
@@ -224,8 +224,8 @@ def _checkpoint(
             f"expected --target {found.request.target}, as the search in {out} was started; "
             f"got {options['target']}. It may be left out with --resume."
         )
-    table, time = options["table"] or found.request.table, cap or found.request.time
-    return replace(found, request=replace(found.request, table=table, time=time, out=str(out)))
+    table = options["table"] or found.request.table
+    return replace(found, request=replace(found.request, table=table, time=cap, out=str(out)))
 
 
 def _set_threads(threads: int | None) -> None:
@@ -251,6 +251,7 @@ def _told(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _conclude(found: Fit, request: Request) -> None:
+    import shlex
     import shutil
     import textwrap
 
@@ -265,7 +266,8 @@ def _conclude(found: Fit, request: Request) -> None:
         click.echo(textwrap.fill(sentence, width, **layout), err=True)
     click.echo(err=True)
     if exists(request.folder):
-        click.echo(f"Continue with: dropkit fit --resume {request.folder}", err=True)
+        place = shlex.quote(str(request.folder))
+        click.echo(f"Continue with: dropkit fit --resume {place}", err=True)
     click.echo(f"Report: {(request.folder / REPORT).absolute()}", err=True)
 
 

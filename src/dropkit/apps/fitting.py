@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,14 @@ def fit(run: Run) -> Fit:
     out = request.folder
     if run.resumed is None:
         folder.check_destination(out)
-        if checkpoint.exists(out) and not folder.exists(out):
-            raise FolderError(
-                f"{out} holds an unfinished search. Continue it with dropkit fit --resume {out}, "
-                "choose another --out, or remove the folder."
+        if checkpoint.exists(out):
+            if not folder.exists(out):
+                raise FolderError(
+                    f"{out} holds an unfinished search. Continue it with dropkit fit --resume "
+                    f"{shlex.quote(str(out))}, choose another --out, or remove the folder."
+                )
+            run.display.say(
+                f"dropkit: note: replacing the model in {out} and its unfinished search"
             )
     device = devices.device(request.device)
     run.display.stage("reading")

@@ -43,6 +43,8 @@ MODEL, TENSORS, HISTORY = "model.json", "model.safetensors", "history.json"
 PREDICTIONS, REPORT, SEARCH = "test_predictions.csv", "report.html", ".search"
 
 _OURS = {MODEL, TENSORS, HISTORY, PREDICTIONS, REPORT, SEARCH}
+_SEARCHED = {".json", ".safetensors", ".saving"}
+"""What is in a search, or in one whose first checkpoint was not completed."""
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """File browsers drop these anywhere; they are nobody's work."""
 _LARGEST = {MODEL: 1 << 30, HISTORY: 1 << 30, TENSORS: 4 << 30}
@@ -190,7 +192,8 @@ class _Ids:
 
 def _is_ours(path: Path) -> bool:
     """Whether a folder with our names in it holds our marks too: `model.json` is a common name."""
-    if (path / SEARCH / "search.json").is_file():
+    search = path / SEARCH
+    if search.is_dir() and {entry.suffix for entry in search.iterdir()} <= _SEARCHED:
         return True
     try:
         about = json.loads(_read(path / MODEL, _LARGEST[MODEL]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from pathlib import Path
 
 from dropkit.errors import SettingError
@@ -90,7 +91,8 @@ class Request:
         >>> Request("my table.csv", target="y", seed=3, types=(("zip", "category"),)).command
         "dropkit fit 'my table.csv' --target y --seed 3 --type zip=category"
         """
-        words = ["dropkit", "fit", self.table, "--target", self.target]
+        table = f"./{self.table}" if self.table[:1] == "-" != self.table else self.table
+        words = ["dropkit", "fit", table, "--target", self.target]
         for field in fields(self)[2:]:
             value = getattr(self, field.name)
             if field.name != "seed" and value == field.default:
@@ -120,4 +122,6 @@ def _option(name: str, value: object) -> list[str]:
     flag = "--" + name.replace("_", "-")
     if value is True:
         return [flag]
-    return [flag, str(value).removesuffix(".0") + "s" * (name == "time")]
+    if isinstance(value, float):
+        value = f"{Decimal(str(value)):f}".removesuffix(".0")
+    return [flag, f"{value}s" if name == "time" else str(value)]

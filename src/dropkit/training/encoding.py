@@ -263,17 +263,15 @@ def _equal(cells: pd.Series, level: str) -> np.ndarray:
 
 def _filled(cells: pd.Series, column: Column) -> pd.Series:
     """Cells of a column that had no gaps in training, so that no indicator speaks for them now."""
-    gaps = int(cells.isna().sum())
-    if column.kind == "boolean":  # between the two levels: the median would be one of them
-        return cells.fillna(0.5)
+    gaps, boolean = int(cells.isna().sum()), column.kind == "boolean"
     if gaps:
         warnings.warn(
-            f"column {shown(column.name)} has {gaps} empty cell(s), and had none in training; they "
-            "are taken for its median",
+            f"column {shown(column.name)} has {gaps} empty or unknown cell(s), and had none in "
+            f"training; they are taken for {'neither level' if boolean else 'its median'}",
             DropkitWarning,
             stacklevel=4,
         )
-    return cells
+    return cells.fillna(0.5) if boolean else cells  # the median would be one of the levels
 
 
 def _warn_unknown(cells: pd.Series, column: Column) -> None:

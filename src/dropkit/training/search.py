@@ -145,6 +145,7 @@ class Search:
         self._deadline = time.perf_counter() + seconds
         if self._round is None or self._results or self._round.work or seconds <= 0:
             return
+        self.hurried = False
         population, member_epochs = self._round.population, self._plan.first * self._plan.folds
         epoch = _step_seconds(population, _PROBED_SHARE * seconds) * population.steps_per_epoch
         needed = self._plan.budget * epoch / member_epochs * _USUALLY_SPENT
@@ -355,26 +356,31 @@ class Search:
             self._standing, self._round = None, None
             self._since, self._trained, self._timed = time.perf_counter(), 0.0, 0.0
             self.hurried, skipped = bool(description["hurried"]), bool(description["skipped"])
+            epochs, evaluations = description["pace"]
+            pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
             if saved.recipes:
-                epochs, evaluations = description["pace"]
-                pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
                 reopened = self._open(saved.recipes, saved.origins, pace)
                 reopened.restore(saved.tensors, saved.values)
                 self._skipped = skipped
             elif skipped:  # there was no time for another round; now there is
                 self._go_on()
+                if self._round is None:  # for no two trials of full length
+                    self._plan = replace(self._plan, pace=pace)
+                    self._go_on()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
 
 
 def _step_seconds(population: Population, limit: float) -> float:
     """Seconds of a step: the median of a few, so that a stall foretells little."""
-    population.advance()
-    start, steps = time.perf_counter(), [time.perf_counter()]
-    while len(steps) == 1 or (len(steps) <= _PROBED and steps[-1] - start < limit):
+    marks = [time.perf_counter()]
+    while not population.finished and (
+        len(marks) < 3 or (len(marks) < _PROBED + 2 and marks[-1] - marks[1] < limit)
+    ):
         population.advance()
-        steps.append(time.perf_counter())
-    return statistics.median(after - before for before, after in pairwise(steps))
+        marks.append(time.perf_counter())
+    steps = [after - before for before, after in pairwise(marks)]
+    return statistics.median(steps[1:] or steps)  # the first one is slow
 
 
 def _standing(results: list[Result], judge: metrics.Judge, truth: Tensor) -> _Standing:

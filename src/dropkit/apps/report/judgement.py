@@ -137,9 +137,9 @@ def _rival(scores: tuple[Score, ...], truth: Array, ours: Array, baseline: Basel
 
 
 def winner(fit: Fit) -> Trial | None:
-    """The trial that validation chose; None if the search never finished one."""
+    """The trial that validation chose; None if nothing was trained."""
     trials, index = fit.outcome.trials, fit.outcome.winner
-    return trials[index] if 0 <= index < len(trials) else None
+    return trials[index] if fit.outcome.work and 0 <= index < len(trials) else None
 
 
 def effect_of(fit: Fit, regularizer: str) -> Effect | None:

@@ -19,6 +19,7 @@ from dropkit.apps.report.judgement import (
 from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import (
     clip,
+    count,
     decimals,
     difference_range,
     difference_text,
@@ -213,8 +214,9 @@ def _next_step(fit: Fit, judged: Judgement) -> str:
         return f"Next: {how} to get a score that can be trusted."
     if beside and beside[0] != "better":
         return (
-            f"Next: find more rows, or columns that say more about the target; {judged.rows:,} "
-            f"held-out rows cannot tell it from {clip(judged.rivals[0].baseline.name)}."
+            "Next: find more rows, or columns that say more about the target; "
+            f"{count(judged.rows, 'held-out row')} cannot tell it from "
+            f"{clip(judged.rivals[0].baseline.name)}."
             if beside[0] == "no clear difference"
             else "Next: look for columns that say more about the target; from these it learned "
             f"nothing that beats {clip(judged.rivals[0].baseline.name)}."
