@@ -125,7 +125,8 @@ def dropkit() -> None:
     "types",
     multiple=True,
     metavar="NAME=KIND",
-    help="Read a column as number, category, boolean or date, or leave it out as id or drop.",
+    help="Read a column as number, category, boolean or date, or leave it out as id or drop; "
+    "may be repeated.",
 )
 @click.option("--drop-unlabelled", is_flag=True, help="Leave out rows without a target.")
 @click.option("--id", metavar="COLUMN", help="Names the rows: kept in predictions, not used.")
