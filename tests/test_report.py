@@ -123,6 +123,21 @@ def test_hardest_rows_are_the_undecided_or_the_worst() -> None:
     assert [row.strength for row in hardest(cars, worst)] == [-9.0, 5.0, 1.0]
 
 
+def test_a_page_says_when_the_machine_had_a_say() -> None:
+    fit = classification()
+    hurried = replace(fit, outcome=replace(fit.outcome, hurried=True))
+    said = ["depends on the machine" in render(one) for one in (fit, hurried)]
+    assert said == [False, True]
+
+
+def test_a_page_says_over_what_an_effect_is_judged() -> None:
+    """Mutant: the noise of training is said to be in the interval of a single holdout."""
+    fit = classification()
+    single = replace(fit, outcome=replace(fit.outcome, folds=1))
+    assert "on validation, over folds." in render(fit)
+    assert "over folds" not in render(single).split("<footer>")[1]
+
+
 def test_reading_compares_clean_losses() -> None:
     fit = regression(number=1, folds=1)
 

@@ -92,7 +92,7 @@ def read(out: Path) -> Checkpoint:
     from safetensors.torch import load as unpacked
 
     folder = out / SEARCH
-    if not (folder / _INDEX).is_file():
+    if not exists(out):
         raise FolderError(
             f"nothing to resume: {out} holds no unfinished search (no {SEARCH}/{_INDEX})."
         )

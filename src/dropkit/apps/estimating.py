@@ -20,7 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from dropkit.apps import arrays, devices, folder, saving
-from dropkit.apps.clock import seconds
+from dropkit.apps.clock import Clock, seconds
 from dropkit.apps.fitting import Eta, best
 from dropkit.apps.progress import display
 from dropkit.apps.report import render
@@ -132,17 +132,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
 
     def _search(self, search: Search, began: float) -> bool:
         """Search to the end or to the time cap; whether it was the cap."""
-        cap = seconds(str(self.time)) if self.time is not None else float("inf")
+        clock = Clock(began, None if self.time is None else seconds(str(self.time)) - _AFTER)
         show, eta = display(quiet=not self.verbose), Eta()
-        if self.time is not None:
-            search.fit_into(cap - _AFTER - (monotonic() - began))
+        if clock.cap is not None:
+            search.fit_into(clock.left)
         try:
             while not search.finished:
-                left = cap - _AFTER - (monotonic() - began)
-                if left <= 0:
+                if clock.left <= 0:
                     return True
                 progress = search.advance()
-                show.update(progress, best(progress, search.metric), min(left, eta(progress.done)))
+                left = min(clock.left, eta(progress.done))
+                show.update(progress, best(progress, search.metric), left)
         finally:
             show.close()
         return search.unfinished

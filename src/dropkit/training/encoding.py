@@ -23,7 +23,7 @@ from dropkit.errors import DropkitWarning
 from dropkit.records import Column, Schema
 from dropkit.training.columns import typed
 from dropkit.training.layouts import DAYS, TIMES
-from dropkit.training.network import Bins
+from dropkit.training.network import Bins, Shape
 from dropkit.training.readings import COMPACT, ISO
 from dropkit.training.wording import listed, shown
 
@@ -120,6 +120,18 @@ class Encoder:
         slope = torch.zeros(len(ends), len(owner), dtype=torch.float64)
         slope[owner, torch.arange(len(owner))] = slopes
         return Bins(slope, -starts * slopes)
+
+    def shape(self, hidden: tuple[int, ...], outputs: int) -> Shape:
+        """The network that these columns ask for."""
+        layout = self.layout
+        return Shape(
+            numbers=len(layout.numbers),
+            pieces=len(self.bins().offset),
+            flags=len(layout.flags),
+            levels=layout.levels,
+            hidden=hidden,
+            outputs=outputs,
+        )
 
     def transform(self, frame: pd.DataFrame) -> Encoded:
         """Encode rows; raises ColumnError for a column that is absent or of another type."""

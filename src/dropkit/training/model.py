@@ -160,15 +160,7 @@ def _mixing(shares: Any, temperature: Any) -> tuple[list[float], float]:
 
 def _agree(schema: Schema, encoder: Encoder, readout: Readout, shape: Shape) -> None:
     """ValueError if the parts of a description cannot be of one model."""
-    layout = encoder.layout
-    expected = Shape(
-        numbers=len(layout.numbers),
-        pieces=len(encoder.bins().offset),
-        flags=len(layout.flags),
-        levels=layout.levels,
-        hidden=shape.hidden,
-        outputs=readout.outputs,
-    )
+    expected = encoder.shape(shape.hidden, readout.outputs)
     if shape != expected:
         raise ValueError(f"the network is {shape}; its columns ask for {expected}")
     if min(shape.hidden, default=0) < 1:

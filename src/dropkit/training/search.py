@@ -25,7 +25,6 @@ from dropkit.training.ensemble import blend, select, temper, temperature
 from dropkit.training.folds import split
 from dropkit.training.keeping import pack, unpack
 from dropkit.training.model import Model
-from dropkit.training.network import Shape
 from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
 from dropkit.training.population import Material, Pace, Population
@@ -117,21 +116,12 @@ class Search:
         self._open(*self._first())
 
     def _prepare(self, frame: pd.DataFrame, target: np.ndarray, device: str) -> Material:
-        layout, bins = self._encoder.layout, self._encoder.bins().to(torch.float32)
-        shape = Shape(
-            numbers=len(layout.numbers),
-            pieces=len(bins.offset),
-            flags=len(layout.flags),
-            levels=layout.levels,
-            hidden=self._plan.hidden,
-            outputs=self._readout.outputs,
-        )
         return Material(
             rows=self._encoder.transform(frame).to(device),
             truth=self._readout.learned(target).to(device),
-            layout=layout,
-            bins=bins.to(device),
-            shape=shape,
+            layout=self._encoder.layout,
+            bins=self._encoder.bins().to(torch.float32).to(device),
+            shape=self._encoder.shape(self._plan.hidden, self._readout.outputs),
             prior=self._readout.prior(target).to(device),
         )
 
@@ -189,21 +179,23 @@ class Search:
         keys = [derive(self._seed, 3, tried + index) for index in range(count)]
         return [cocktails.sampled(self._schema.task, key) for key in keys]
 
-    def _refined(self) -> list[Cocktail]:
+    def _refined(self, count: int) -> list[Cocktail]:
+        """Neighbours of the best."""
         task = self._schema.task
         ranked = sorted(self._results, key=lambda result: result.trial.loss)[:_PARENTS]
-        parents = [ranked[index % len(ranked)] for index in range(self._plan.refined)]
+        parents = [ranked[index % len(ranked)] for index in range(count)]
         key = derive(self._seed, 4, self._rounds)
         return [
             cocktails.refine(parent.trial.cocktail, task, derive(key, index))
             for index, parent in enumerate(parents)
         ]
 
-    def _ablated(self) -> list[Cocktail]:
+    def _ablated(self, count: int) -> list[Cocktail]:
+        """The winner, and the winner without one regularizer each."""
         if _is_of_ablation(self._results[-1]):
             return []  # of the same winner; it has been done
         best = self._results[winner(self._results)].trial.cocktail
-        return [best, *(cocktails.without(best, name) for name in best.active)]
+        return [best, *(cocktails.without(best, name) for name in best.active)][:count]
 
     def _next(self) -> None:
         """Close the round and open the one that follows, if the budget has room for one."""
@@ -225,10 +217,8 @@ class Search:
         kind, count = self._plan.following(min(planned, timely), partly=timely < planned)
         self._skipped = (kind, count) != self._plan.following(planned)
         self.hurried |= self._skipped
-        if kind == "sampled":
-            recipes = self._sampled(count)
-        else:
-            recipes = (self._refined() if kind == "refined" else self._ablated())[:count]
+        rounds = {"sampled": self._sampled, "refined": self._refined, "ablation": self._ablated}
+        recipes = rounds[kind](count)
         if len(recipes) > 1:
             self._open(recipes, [kind] * len(recipes))
 
@@ -355,14 +345,13 @@ class Search:
             self._results, self._rounds, self._work = saved.results, saved.rounds, saved.work
             self._standing, self._round = None, None
             self._since, self._trained, self._timed = time.perf_counter(), 0.0, 0.0
-            self.hurried, skipped = bool(description["hurried"]), bool(description["skipped"])
+            self.hurried, self._skipped = description["hurried"], description["skipped"]
             epochs, evaluations = description["pace"]
             pace = replace(self._plan.pace, epochs=epochs, evaluations=evaluations)
             if saved.recipes:
                 reopened = self._open(saved.recipes, saved.origins, pace)
                 reopened.restore(saved.tensors, saved.values)
-                self._skipped = skipped
-            elif skipped:  # there was no time for another round; now there is
+            elif self._skipped:  # there was no time for another round; now there is
                 self._go_on()
                 if self._round is None:  # for no two trials of full length
                     self._plan = replace(self._plan, pace=pace)
