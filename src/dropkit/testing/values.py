@@ -1,0 +1,184 @@
+"""What becomes of the values: of the kept, of the dropped, on average, and at the ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dropkit.testing.bench import Bench
+from dropkit.testing.bounds import FALSE_ALARM, mean_chance, normal_chance
+from dropkit.testing.laws import Affine, Gaussian
+from dropkit.testing.rates import RATES
+from dropkit.testing.report import concerns, require
+
+_BARELY = 1 + 1e-5  # room for rounding, where a bound is of exact arithmetic
+_ROUNDED = 1 + 2**-6  # of half a unit: the room that computing in float32 first leaves
+_SINGLE = 2.0**-21  # a few roundings in float32
+
+
+def scale(bench: Bench) -> str:
+    """A kept value is scaled exactly, and a dropped one is exactly the fill."""
+    concerns(not isinstance(bench.subject.law, Gaussian), "no two values")
+    worst = 0.0
+    for p in RATES:
+        x = bench.input()
+        x.view(-1)[::2] *= -1
+        y = bench.layer(p)(x)
+        off = _units_off(bench, p, x, y).flatten()
+        at = int(off.argmax())
+        worst = max(worst, float(off[at]))
+        require(
+            worst <= bench.subject.ulps,
+            f"{float(x.flatten()[at]):.6g} became {float(y.flatten()[at]):.6g} at {p:.4g}: neither "
+            f"dropped nor scaled by {_seen(bench, p, y != 0).scale:.6g}",
+        )
+    return f"within {worst:.1f} units in the last place"
+
+
+def _units_off(bench: Bench, p: float, x: Tensor, y: Tensor) -> Tensor:
+    """How far outputs lie from the nearer of what they may be, in units in the last place."""
+    scale, shift, fill = _seen(bench, p, y != 0)
+    from_kept = (y.double() - (x.double() * scale + shift)).abs()
+    from_fill = (y.double() - fill).abs()
+    room = torch.finfo(y.dtype).eps * ((x.double() * scale).abs() + abs(shift) + abs(fill))
+    if not fill:
+        from_fill = torch.where(y == 0, 0.0, torch.inf)  # a zero is exact
+    return torch.minimum(from_kept, from_fill) / room.clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def half(bench: Bench) -> str:
+    """In float16 and bfloat16 a kept value is rounded once, not its scale first."""
+    concerns("half" in bench.subject.claims, "not claimed")
+    concerns(not isinstance(bench.subject.law, Gaussian), "no two values")
+    for dtype in (torch.bfloat16, torch.float16):
+        for p in (0.1, 1 / 3):
+            x = bench.input(dtype=dtype)
+            y = bench.layer(p)(x)
+            require(y.dtype == dtype, f"{dtype} became {y.dtype}")
+            mask = bench.mask(p, x, y)
+            affine = _seen(bench, p, mask)
+            exact = torch.where(mask, x.double() * affine.scale + affine.shift, affine.fill)
+            half_a_unit = torch.exp2(exact.abs().log2().floor()) * torch.finfo(dtype).eps / 2
+            room = half_a_unit * _ROUNDED + _SINGLE * (abs(affine.shift) + affine.scale)
+            wrong = (y.double() - exact).abs() > room
+            at = int(wrong.int().argmax())
+            require(
+                not bool(wrong.any()),
+                f"{dtype} {float(x.flatten()[at])} became {float(y.flatten()[at])} at {p:.4g}, "
+                f"{float(exact.to(dtype).flatten()[at])} is nearest",
+            )
+    return "rounded once"
+
+
+def expectation(bench: Bench) -> str:
+    """The mean over training calls is the output of eval mode; for alpha, mean 0 and variance 1."""
+    said = ""
+    for p in (0.1, 0.5):
+        if bench.subject.scaling == "alpha":
+            _self_normalizing(bench, p)
+            continue
+        x = bench.ones(bench.subject.shape)
+        means, draws = _repeated(bench, p, x, lambda y: y.mean())
+        mean = float(means.mean())
+        expected = float(bench.layer(p, training=False)(x).double().mean())
+        if isinstance(bench.subject.law, Gaussian):
+            chance = normal_chance((mean - expected) / bench.subject.law.std(p) * math.sqrt(draws))
+        elif bench.subject.scaling == "normalized":
+            chance = float(abs(mean - expected) < 1e-4)
+        else:
+            top = bench.subject.affine(p).scale * _BARELY
+            chance = mean_chance(mean / top, draws, expected / top)
+        said = f"{mean:.5f} in training, {expected:.5f} in eval at {p:.4g}"
+        require(chance >= FALSE_ALARM / 4, f"{said}: chance {chance:.1e}")
+    return said or "mean 0 and variance 1"
+
+
+def rate_zero(bench: Bench) -> str:
+    """At rate 0 the output is the input, bit for bit, and nothing is drawn."""
+    x = bench.input()
+    y, moved = bench.moved(bench.layer(0.0), x)
+    require(torch.equal(x, y), "values changed")
+    require(not moved, "the global random state moved")
+    return "identity, nothing drawn"
+
+
+def rate_one(bench: Bench) -> str:
+    """At rate 1 the output is zero and gradients are finite."""
+    concerns(not isinstance(bench.subject.law, Gaussian), "noise has no rate of 1")
+    x = bench.input().requires_grad_()
+    y = bench.layer(1.0)(x)
+    require(
+        not bool(y.any()), f"outputs up to {float(y.detach().nan_to_num(torch.inf).abs().max())}"
+    )
+    if y.requires_grad:
+        (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
+        finite = gradient is None or bool(gradient.isfinite().all())
+        require(finite, "a gradient that is not finite")
+    bad = bench.input().detach().clone()
+    bad.view(-1)[:2] = torch.tensor([torch.inf, torch.nan])
+    after = bench.layer(1.0)(bad).flatten()[:2].tolist()
+    return f"zeros; inf and nan become {after[0]:g} and {after[1]:g}"
+
+
+def selects(bench: Bench) -> str:
+    """A dropped inf or nan is gone: the mask selects, it does not multiply."""
+    concerns("selects" in bench.subject.claims, "not claimed")
+    concerns(not isinstance(bench.subject.law, Gaussian), "nothing is dropped")
+    bench.reseed(4)
+    x = bench.input()
+    mask = bench.mask(0.5, x, bench.layer(0.5)(x))
+    for bad in (torch.inf, torch.nan):
+        bench.reseed(4)
+        y = bench.layer(0.5)(torch.where(mask, x, bad))
+        require(bool(y.isfinite().all()), f"a dropped {bad} became {float(y[~mask].flatten()[0])}")
+    require(not bool(bench.layer(1.0)(torch.full_like(x, torch.nan)).any()), "not at rate 1")
+    return "inf and nan are dropped"
+
+
+def _seen(bench: Bench, p: float, mask: Tensor) -> Affine:
+    """The affine map; where kept values are normalized, by this very mask."""
+    if bench.subject.scaling != "normalized":
+        return bench.subject.affine(p)
+    return Affine(mask.numel() / max(1, int(mask.sum())))
+
+
+def _repeated(
+    bench: Bench, p: float, x: Tensor, summary: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, int]:
+    """A summary of each of many calls, and how many independent draws they are of."""
+    bench.reseed(5)
+    apply = bench.layer(p)
+    calls = bench.calls(x.numel())
+    each = math.prod(bench.subject.shape[axis] for axis in bench.subject.independent)
+    return torch.stack([summary(apply(x).double()) for _ in range(calls)]), calls * each
+
+
+def _self_normalizing(bench: Bench, p: float) -> None:
+    """From inputs of mean 0 and variance 1 come outputs of mean 0 and variance 1."""
+    x = bench.ones(bench.subject.shape)
+    x.view(-1)[::2] = -1
+    ends = _extremes(bench.subject.affine(p))
+    both, draws = _repeated(bench, p, x, lambda y: torch.stack([y.mean(), y.square().mean()]))
+    mean, square = both.mean(0).tolist()
+    low, width = min(ends) * _BARELY, (max(ends) - min(ends)) * _BARELY
+    top = max(end**2 for end in ends) * _BARELY
+    odd = float(x.mean())  # of an odd number of values one has no opposite
+    chances = (
+        mean_chance(
+            (mean - low) / width,
+            draws,
+            (odd * bench.subject.affine(p).scale * (1 - p) - low) / width,
+        ),
+        mean_chance(square / top, draws, 1 / top) if not odd else 1.0,
+    )
+    require(
+        min(chances) >= FALSE_ALARM / 4, f"mean {mean:.4f}, mean square {square:.4f} at {p:.4g}"
+    )
+
+
+def _extremes(affine: Affine) -> tuple[float, float, float]:
+    """What -1 and 1 may become."""
+    return affine.shift - affine.scale, affine.shift + affine.scale, affine.fill
