@@ -5,7 +5,11 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet
+
+# By environment, so that it reaches what builds the C++ kernels too (new pips have a word for that).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
 
 # Another source tree on the path would be run in place of this one.
 unexport PYTHONPATH
@@ -51,8 +55,9 @@ $(BIN)/python:
 	@echo "Setting up $(VENV) (once; takes a few minutes, torch is large)"
 	@"$(PYTHON)" -m venv --clear $(VENV)
 
-# Stamps: installed again whenever the project's needs change.
-$(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
+# Stamps: installed again whenever the project's needs, or its C++, change.
+KERNELS := $(wildcard src/dropkit/kernel/native/*pp)
+$(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) | $(BIN)/python
 	@$(PIP) --editable '.[tables,dev]'
 	@touch $@
 

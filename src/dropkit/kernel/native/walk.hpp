@@ -1,0 +1,214 @@
+// Items of a job, one after another: find the mask, apply it.
+#pragma once
+#include "apply.hpp"
+#include "window.hpp"
+
+namespace dropkit {
+namespace {
+
+// Where an item lies: an odometer over the outer dimensions.
+class Cursor {
+ public:
+  Cursor(const Layout& layout, int64_t item) : layout_(layout), at_(layout.outer.size()) {
+    for (size_t d = at_.size(); d-- > 0; item /= layout.outer[d].size)
+      move(d, item % layout.outer[d].size);
+  }
+
+  void next() {
+    for (size_t d = at_.size(); d-- > 0;) {
+      if (at_[d] + 1 < layout_.outer[d].size) return move(d, 1);
+      move(d, -at_[d]);
+    }
+  }
+
+  int64_t offset(Operand operand) const { return offset_[operand]; }
+  int64_t at(int axis) const { return axis < 0 ? 0 : at_[static_cast<size_t>(axis)]; }
+
+ private:
+  void move(size_t d, int64_t by) {
+    at_[d] += by;
+    for (int o = 0; o < kOperands; ++o)  // unsigned: indices of masks wrap
+      offset_[o] = static_cast<int64_t>(static_cast<uint64_t>(offset_[o]) +
+                                        static_cast<uint64_t>(by) *
+                                            static_cast<uint64_t>(layout_.outer[d].stride[o]));
+  }
+
+  const Layout& layout_;
+  std::vector<int64_t> at_;
+  int64_t offset_[kOperands] = {};
+};
+
+template <class S, class D>
+class Walker {
+ public:
+  Walker(const Layout& layout, const Job& job)
+      : layout_(layout), job_(job), drawer_(job.key), window_(drawer_),
+        applied_(Applied<D>::template of<S>(job.form)) {
+    contiguous_ = true;
+    for (Operand o : {X, Y, RESIDUAL, BIAS})
+      contiguous_ &= !present(o) || layout.inner.stride[o] == 1;
+  }
+
+  void run(int64_t begin, int64_t end) {
+    Cursor cursor(layout_, begin);
+    for (int64_t item = begin; item < end; ++item, cursor.next()) {
+      const Span inner = span(layout_.inner, layout_.inner_tile, cursor.at(layout_.inner_axis),
+                              layout_.phase);
+      const Span second =
+          span(layout_.second, layout_.second_tile, cursor.at(layout_.second_axis), 0);
+      place(cursor, inner, second);
+      if (layout_.second.size > 1)
+        turned(inner.count, second.count);
+      else
+        straight(inner.count);
+    }
+  }
+
+ private:
+  struct Span {
+    int64_t start;
+    int count;
+  };
+
+  static Span span(const Dim& dim, int tile, int64_t number, int64_t phase) {
+    const int64_t start = number * tile - phase, end = start + tile;
+    const int64_t first = start > 0 ? start : 0, last = end < dim.size ? end : dim.size;
+    return {first, static_cast<int>(last - first)};
+  }
+
+  bool present(Operand o) const {
+    return o == Y || (o == X && job_.x) || (o == RESIDUAL && job_.residual) ||
+           (o == BIAS && job_.bias);
+  }
+
+  void place(const Cursor& cursor, Span inner, Span second) {
+    const auto offset = [&](Operand o) {
+      return cursor.offset(o) + inner.start * layout_.inner.stride[o] +
+             second.start * layout_.second.stride[o];
+    };
+    index_ = job_.base + static_cast<uint64_t>(cursor.offset(MASK)) +
+             static_cast<uint64_t>(inner.start) * static_cast<uint64_t>(layout_.inner.stride[MASK]) +
+             static_cast<uint64_t>(second.start) *
+                 static_cast<uint64_t>(layout_.second.stride[MASK]);
+    const auto of = [&](Operand o, const void* p) {
+      return p ? static_cast<const D*>(p) + offset(o) : nullptr;
+    };
+    row_ = {of(X, job_.x), static_cast<D*>(job_.y) + offset(Y), of(RESIDUAL, job_.residual),
+            of(BIAS, job_.bias), 0};
+    threshold_ = job_.threshold;
+    numbers_ = {job_.scale, job_.shift, job_.fill};
+    rate_ = offset(RATE);
+    if (job_.thresholds) threshold_ = job_.thresholds[rate_];
+    if (job_.scales) numbers_.scale = job_.scales[rate_];
+  }
+
+  int ahead(int needed) const { return needed > layout_.ahead ? needed : layout_.ahead; }
+
+  void straight(int count) {
+    const int64_t step = layout_.inner.stride[MASK];
+    row_.count = count;
+    if (layout_.inner.stride[RATE] != 0 || (step != 0 && step != 1)) return scattered(count);
+    if (step == 1) {
+      finish(applied_.masked, window_.at(index_, count, ahead(count), threshold_));
+    } else {
+      const bool kept = *window_.at(index_, 1, ahead(1), threshold_) != 0;
+      finish(kept ? applied_.kept : applied_.dropped, nullptr);
+    }
+  }
+
+  // Any steps between the indices; any rates.
+  void scattered(int count) {
+    const auto step = static_cast<uint64_t>(layout_.inner.stride[MASK]);
+    const int64_t rate_step = layout_.inner.stride[RATE];
+    const auto index = [&](int k) { return index_ + static_cast<uint64_t>(k) * step; };
+    const auto threshold = [&](int k) {
+      return rate_step ? job_.thresholds[rate_ + k * rate_step] : threshold_;
+    };
+    drawer_.scattered_mask(count, index, threshold, turned_);
+    if (rate_step == 0 || !job_.scales) return finish(applied_.masked, turned_);
+    if constexpr (sizeof(D) > 1) {
+      const Dim& d = layout_.inner;
+      for (int k = 0; k < count; ++k) {
+        using T = decltype(widened(*row_.x));
+        const T scale = static_cast<T>(job_.scales[rate_ + k * rate_step]);
+        const D x = row_.x ? row_.x[k * d.stride[X]] : D{};
+        const T value = row_.x ? widened(x) * scale : scale;
+        narrow(turned_[k] ? value : T{0}, row_.y[k * d.stride[Y]]);
+      }
+    }
+  }
+
+  // The mask runs along `second`: draw its rows, turn them, apply them to the columns.
+  void turned(int count, int rows) {
+    const auto step = static_cast<uint64_t>(layout_.inner.stride[MASK]);
+    for (int c = 0; c < count; ++c) {
+      const uint8_t* mask = window_.at(index_ + static_cast<uint64_t>(c) * step, rows, ahead(rows),
+                                       threshold_);
+      for (int r = 0; r < rows; ++r) turned_[r * count + c] = mask[r];
+    }
+    bool compact = contiguous_;
+    for (Operand o : {X, Y, RESIDUAL, BIAS})
+      compact &= !present(o) || layout_.second.stride[o] == count;
+    if (compact) {
+      row_.count = count * rows;
+      return finish(applied_.masked, turned_);
+    }
+    const Row<D> first = row_;
+    for (int r = 0; r < rows; ++r) {
+      const auto at = [&](Operand o, const D* p) { return p ? p + r * layout_.second.stride[o] : p; };
+      row_ = {at(X, first.x), first.y + r * layout_.second.stride[Y],
+              at(RESIDUAL, first.residual), at(BIAS, first.bias), count};
+      finish(applied_.masked, turned_ + r * count);
+    }
+  }
+
+  void finish(typename Applied<D>::Function function, const uint8_t* mask) {
+    if (contiguous_ && (job_.x || sizeof(D) == 1)) return function(row_, mask, numbers_);
+    for (int start = 0; start < row_.count; start += kGathered)
+      gathered(function, mask ? mask + start : mask, start,
+               row_.count - start < kGathered ? row_.count - start : kGathered);
+  }
+
+  // Rows that are not contiguous are made so, a little at a time.
+  void gathered(typename Applied<D>::Function function, const uint8_t* mask, int start, int count) {
+    const auto gather = [&](Operand o, const D* p, D* out) -> const D* {
+      if (!p) return nullptr;
+      const int64_t step = layout_.inner.stride[o];
+      p += start * step;
+      if (step == 1) return p;
+      for (int k = 0; k < count; ++k) out[k] = p[k * step];
+      return out;
+    };
+    D x[kGathered], y[kGathered], residual[kGathered], bias[kGathered];
+    Row<D> row{gather(X, row_.x, x), y, gather(RESIDUAL, row_.residual, residual),
+               gather(BIAS, row_.bias, bias), count};
+    if constexpr (sizeof(D) > 1)
+      if (!row.x) {
+        for (int k = 0; k < count; ++k) narrow(decltype(widened(*x)){1}, x[k]);
+        row.x = x;
+      }
+    function(row, mask, numbers_);
+    const int64_t step = layout_.inner.stride[Y];
+    D* out = row_.y + start * step;
+    for (int k = 0; k < count; ++k) out[k * step] = y[k];
+  }
+
+  static constexpr int kGathered = 256;
+
+  const Layout& layout_;
+  const Job& job_;
+  Drawer<S> drawer_;
+  Window<S> window_;
+  Applied<D> applied_;
+  bool contiguous_;
+
+  // The item in hand.
+  Row<D> row_;
+  uint64_t index_ = 0, threshold_ = 0;
+  int64_t rate_ = 0;
+  Numbers numbers_;
+  uint8_t turned_[kTurned + 64];
+};
+
+}  // namespace
+}  // namespace dropkit
