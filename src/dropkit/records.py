@@ -244,3 +244,11 @@ class Fit:
     versions: tuple[tuple[str, str], ...]
     device: str
     threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Where a part of a tensor lies: a box that begins at `start` in a whole of `shape`."""
+
+    shape: tuple[int, ...]
+    start: tuple[int, ...]

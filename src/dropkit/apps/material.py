@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dropkit.apps.predictions import Cell, identities
 from dropkit.apps.request import Request
 from dropkit.errors import ColumnError, SettingError, TargetError
-from dropkit.kernel.streams import Stream, derive
+from dropkit.kernel import Stream, derive
 from dropkit.records import Schema
 from dropkit.training.columns import (
     encode_target,

@@ -13,26 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_WORD = (1 << 64) - 1
+from dropkit.kernel.keys import derive
+
 _LANES = 1 << 16
 """Masks compare 16 random bits: a rate is realized as the nearest multiple of 2**-16."""
-
-
-def derive(key: int, *words: int) -> int:
-    """Name a stream within a stream: a 64-bit key from a key and any integers.
-
-    Mixing is SplitMix64's finalizer (Steele, Lea & Flood 2014), once per word.
-
-    >>> derive(0, 1) != derive(1, 0)
-    True
-    """
-    state = 0
-    for word in map(int, (key, *words)):  # numpy integers have no room for 64 bits
-        state = (state ^ (word & _WORD)) + 0x9E3779B97F4A7C15 & _WORD
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _WORD
-        state ^= state >> 31
-    return state
 
 
 def realized(rate: Tensor) -> Tensor:

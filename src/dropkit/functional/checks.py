@@ -1,0 +1,57 @@
+"""What every functional asks of its input, in torch's own words where torch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dropkit.errors import SettingError
+
+
+def check_rate(p: float | Tensor, x: Tensor | None = None) -> None:
+    """p is a fraction, or a tensor of fractions that broadcasts against x."""
+    if isinstance(p, Tensor):
+        _check_rates(p, x)
+    elif not 0.0 <= p <= 1.0:
+        raise SettingError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def _check_rates(p: Tensor, x: Tensor | None) -> None:
+    if not p.is_floating_point():
+        raise SettingError(f"p: expected a tensor of floating-point rates; got {p.dtype}")
+    if p.requires_grad:
+        raise SettingError(
+            "p: expected a rate without a gradient, since a Bernoulli mask has none; got one that "
+            "requires grad. To learn a rate, try dropkit.nn.ConcreteDropout"
+        )
+    if x is not None and not _broadcasts(p.shape, x.shape):
+        raise SettingError(
+            f"p: expected rates that broadcast against x of shape {tuple(x.shape)}; got shape "
+            f"{tuple(p.shape)}"
+        )
+    if not torch.compiler.is_compiling() and p.is_cpu and not bool(((p >= 0) & (p <= 1)).all()):
+        raise SettingError(
+            f"dropout probability has to be between 0 and 1, but got {p.min():g} to {p.max():g}"
+        )
+
+
+def _broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
+    last = large[len(large) - len(small) :]
+    return len(small) <= len(large) and all(a in (1, b) for a, b in zip(small, last, strict=True))
+
+
+def check_dropped(x: Tensor) -> None:
+    """x has numbers that can be scaled: torch raises the same for integers."""
+    if not (x.is_floating_point() or x.is_complex()):
+        raise RuntimeError(
+            f"result type Float can't be cast to the desired output type {x.dtype}: expected a "
+            "floating-point or complex tensor; try x.float()"
+        )
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """An option is one of its words."""
+    if value not in choices:
+        raise SettingError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")

@@ -1,0 +1,53 @@
+"""DTensor: each rank drops its own part of a tensor, and the mask is that of the whole."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from dropkit.errors import SettingError
+from dropkit.kernel import Key
+from dropkit.records import Shard
+
+_checked: set[int] = set()
+
+
+def is_sharded(x: Tensor) -> bool:
+    """Whether x is a DTensor; nothing is loaded to find out."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def on_shard(x: Any, run: Callable[[Tensor, Shard], Tensor]) -> Tensor:
+    """`run` on this rank's part of a DTensor, placed as x is."""
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    _, start = compute_local_shape_and_global_offset(x.shape, x.device_mesh, x.placements)
+    y = run(x.to_local(), Shard(tuple(x.shape), tuple(start)))
+    placed: Tensor = DTensor.from_local(
+        y, x.device_mesh, x.placements, run_check=False, shape=x.shape, stride=x.stride()
+    )
+    return placed
+
+
+def check_alike(x: Any, key: Key) -> None:
+    """Ranks that drew a key drew the same one; asked once for each mesh."""
+    import torch.distributed as dist
+
+    mesh = x.device_mesh
+    if id(mesh) in _checked:
+        return
+    for axis in range(mesh.ndim):
+        keys: list[int] = [0] * mesh.size(axis)
+        dist.all_gather_object(keys, int(key), group=mesh.get_group(axis))
+        if len(set(keys)) > 1:
+            raise SettingError(
+                "expected the ranks of a device mesh to draw one key, so that the parts fit "
+                "together; they drew different ones. Try the same torch.manual_seed on each, or "
+                "key="
+            )
+    _checked.add(id(mesh))

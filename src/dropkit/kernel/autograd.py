@@ -1,0 +1,154 @@
+"""Dropout with derivatives of any order, of which nothing is kept but the key.
+
+Dropout is linear in x: each derivative is the same mask, drawn again, on what comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dropkit.kernel import dispatch
+from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.mask import Affine, Mask, signed
+from dropkit.kernel.operators import dropout_op, over_batch, tensor_key
+
+
+def dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
+    """`affine` of what the mask keeps, its fill for what it drops."""
+    if traced(x):
+        key = tensor_key(mask.key, x.device)
+        rate, rates = split(mask.rate)
+        result: Tensor = dropout_op(x, key, rate, rates, *affine, mask.strides, signed(mask.base))
+        return result
+    if transformed():
+        rate, rates = split(mask.rate)
+        law = _Law(rate, affine, mask.strides, mask.base)
+        return _apply(_Transformed, x, tensor_key(mask.key, x.device), rates, law)
+    if x.requires_grad and torch.is_grad_enabled():
+        return _apply(_Eager, x, mask, affine)
+    return dispatch.dropout(x, mask, affine)
+
+
+def dropout_(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
+    """The same in place."""
+    if traced(x) or transformed():
+        return x.copy_(dropout(x, mask, affine))
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        torch.autograd.graph.increment_version(x)
+        return dispatch.dropout(x, mask, affine, out=x)
+    if x.is_leaf:
+        raise RuntimeError(
+            "a leaf Variable that requires grad is being used in an in-place operation."
+        )
+    return _apply(_InPlace, x, mask, affine)
+
+
+def redrawn(x: Tensor, factor: Callable[[], Tensor]) -> Tensor:
+    """`x * factor()`, where `factor` draws the same whenever it is called; so it is not kept."""
+    return diagonal(x, lambda value: (value * factor()).to(value.dtype))
+
+
+def diagonal(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """`run(x)`, which maps each element linearly and draws the same whenever it is called.
+
+    So its derivative is `run` itself, and nothing is kept for it.
+    """
+    if traced(x) or transformed() or not (x.requires_grad and torch.is_grad_enabled()):
+        return run(x)
+    return _apply(_Diagonal, x, run)
+
+
+def split(rate: float | Tensor) -> tuple[float, Tensor | None]:
+    """A rate as an operator takes it: a number, and a tensor in its place."""
+    return (0.0, rate) if isinstance(rate, Tensor) else (rate, None)
+
+
+def _apply(function: type[Function], *inputs: Any) -> Tensor:
+    result: Tensor = function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Eager(Function):
+    """The short way: a third of the time of one that functorch can see through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Mask, affine: Affine) -> Tensor:
+        ctx.mask, ctx.affine = mask, affine
+        return dispatch.dropout(x, mask, affine)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return dropout(grad, ctx.mask, ctx.affine.linear), None, None
+
+
+class _InPlace(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Mask, affine: Affine) -> Tensor:
+        ctx.mask, ctx.affine = mask, affine
+        ctx.mark_dirty(x)
+        return dispatch.dropout(x, mask, affine, out=x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return dropout(grad, ctx.mask, ctx.affine.linear), None, None
+
+
+class _Diagonal(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.run = run
+        return run(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return diagonal(grad, ctx.run), None
+
+
+class _Law(NamedTuple):
+    rate: float
+    affine: Affine
+    strides: Sequence[int] | None
+    base: int
+
+    @property
+    def linear(self) -> _Law:
+        return self._replace(affine=self.affine.linear)
+
+
+class _Transformed(Function):
+    """The way that torch.func and forward-mode differentiation can see through."""
+
+    @staticmethod
+    def forward(x: Tensor, key: Tensor, rates: Tensor | None, law: _Law) -> Tensor:
+        result: Tensor = dropout_op(
+            x, key, law.rate, rates, *law.affine, law.strides, signed(law.base)
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, key, rates, ctx.law = inputs
+        ctx.save_for_backward(key, rates)
+        ctx.save_for_forward(key, rates)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _apply(_Transformed, grad, *ctx.saved_tensors, ctx.law.linear), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return _apply(_Transformed, tangent, *ctx.saved_tensors, ctx.law.linear)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], x: Tensor, key: Tensor, rates: Tensor | None, law: _Law
+    ) -> tuple[Tensor, int]:
+        def run(x: Tensor, key: Tensor, rates: Tensor | None, strides: Any) -> Tensor:
+            return _apply(_Transformed, x, key, rates, law._replace(strides=strides))
+
+        return over_batch(run, info.batch_size, in_dims[:3], x, key, rates, law.strides)

@@ -1,0 +1,178 @@
+"""Where the key of a mask comes from: the caller, a generator, or a scope that was asked for.
+
+Without any of them it is drawn from torch's default generator of the device, so that
+`torch.manual_seed` makes a run reproducible, as it does for torch's own dropout.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+
+from dropkit.errors import SettingError
+from dropkit.kernel.mask import WORD64, Key
+
+_Ask = Callable[[], Key]
+_Answer = Callable[[_Ask], Key]
+"""A scope: gives a key, and may ask for the one that there would be without it."""
+
+_LOWEST = -(1 << 63)
+_MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
+def derive(key: int, *words: int) -> int:
+    """Name a stream within a stream: a 64-bit key from a key and any integers.
+
+    Mixing is SplitMix64's finalizer (Steele, Lea & Flood 2014), once per word.
+
+    >>> derive(0, 1) != derive(1, 0)
+    True
+    """
+    state = 0
+    for word in map(int, (key, *words)):  # numpy integers have no room for 64 bits
+        state = (state ^ (word & WORD64)) + _MIX[0] & WORD64
+        state = (state ^ (state >> 30)) * _MIX[1] & WORD64
+        state = (state ^ (state >> 27)) * _MIX[2] & WORD64
+        state ^= state >> 31
+    return state
+
+
+class _Thread(threading.local):
+    """A thread's own: a place to draw into, and the scopes in force."""
+
+    def __init__(self) -> None:
+        self.word = torch.empty((), dtype=torch.int64)
+        self.scopes: list[_Answer] = []
+
+
+_thread = _Thread()
+
+
+def draw_key(device: torch.device, generator: torch.Generator | None = None) -> Key:
+    """A fresh key: of the scope in force, of the generator, or of the device's default one.
+
+    On the CPU, and from a CPU generator, an integer. Otherwise a tensor on the device, which the
+    host never reads; so a captured CUDA graph draws another key at every replay.
+    """
+    if generator is not None:
+        return _drawn(generator.device, generator)
+    if not _thread.scopes:
+        return _drawn(device, None)
+    return _ask(len(_thread.scopes), device)
+
+
+def _ask(depth: int, device: torch.device) -> Key:
+    """The key of a scope, which may ask those around it."""
+    if not depth:
+        return _drawn(device, None)
+    return _thread.scopes[depth - 1](lambda: _ask(depth - 1, device))
+
+
+def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
+    if device.type == "cpu":
+        return int(_thread.word.random_(_LOWEST, None, generator=generator).item()) & WORD64
+    word = torch.empty((), dtype=torch.int64, device=device)
+    return word.random_(_LOWEST, None, generator=generator)
+
+
+def check_key(key: Key) -> Key:
+    """The key that a caller gave, if it has 64 bits."""
+    if isinstance(key, Tensor):
+        if key.numel() != 1 or key.dtype not in (torch.int64, torch.uint64):
+            raise SettingError(
+                "key: expected an integer of 64 bits, or a tensor that holds one (int64 or "
+                f"uint64); got a tensor of {key.dtype} with shape {tuple(key.shape)}"
+            )
+        return key.reshape(()).view(torch.int64)
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise SettingError(
+            f"key: expected an integer of 64 bits, or a tensor that holds one; got {key!r}"
+        )
+    if not _LOWEST <= key <= WORD64:
+        raise SettingError(
+            f"key: expected an integer of 64 bits, from -2**63 to 2**64 - 1; got {key}. "
+            "To make a key of any integers, try dropkit.functional.derive(0, first, second, ...)"
+        )
+    return key & WORD64
+
+
+def in_scope() -> bool:
+    """Whether a scope answers for keys in this thread."""
+    return bool(_thread.scopes)
+
+
+@contextmanager
+def keyed(seed: int) -> Iterator[None]:
+    """Within the block, the n-th key that nobody gives is `derive(seed, n)`.
+
+    No global state is read or moved. Scopes belong to a thread, and nest: the innermost decides.
+
+    >>> import torch, dropkit.functional as F
+    >>> def twice() -> list[torch.Tensor]:
+    ...     with F.keyed(7):
+    ...         return [F.dropout(torch.ones(50)), F.dropout(torch.ones(50))]
+    >>> first, again = twice(), twice()
+    >>> [torch.equal(a, b) for a, b in zip(first, again)], torch.equal(*first)
+    ([True, True], False)
+    """
+    with _Scope(lambda: _counting(seed)):
+        yield
+
+
+def replayed_keys() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """The `context_fn` of `torch.utils.checkpoint` that makes recomputation draw the same masks.
+
+    Keys are 64 bits; so there is no state of a generator to stash, and
+    `preserve_rng_state=False` is safe and saves the device a synchronization.
+
+    >>> import torch, dropkit.functional as F
+    >>> from torch.utils.checkpoint import checkpoint
+    >>> x = torch.ones(64, requires_grad=True)
+    >>> y = checkpoint(
+    ...     F.dropout, x, use_reentrant=False, preserve_rng_state=False, context_fn=F.replayed_keys
+    ... )
+    >>> y.sum().backward()
+    >>> torch.equal(x.grad, y)
+    True
+    """
+    keys: list[Key] = []
+    return _Scope(lambda: _recording(keys)), _Scope(lambda: _replaying(iter(tuple(keys))))
+
+
+class _Scope(AbstractContextManager[None]):
+    """Who answers when a key is asked for; made anew each time that the scope is entered."""
+
+    def __init__(self, answer: Callable[[], _Answer]) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> None:
+        _thread.scopes.append(self._answer())
+
+    def __exit__(self, *_: object) -> None:
+        _thread.scopes.pop()
+
+
+def _counting(seed: int) -> _Answer:
+    count = itertools.count()
+    return lambda _: derive(seed, next(count))
+
+
+def _recording(keys: list[Key]) -> _Answer:
+    def answer(ask: _Ask) -> Key:
+        keys.append(ask())
+        return keys[-1]
+
+    return answer
+
+
+def _replaying(keys: Iterator[Key]) -> _Answer:
+    def answer(ask: _Ask) -> Key:
+        key = next(keys, None)
+        return ask() if key is None else key
+
+    return answer
