@@ -12,7 +12,6 @@ from dropkit.records import Shard
 from dropkit.testing.bench import Apply, Bench, dependence
 from dropkit.testing.bounds import FALSE_ALARM
 from dropkit.testing.gradients import recomputed
-from dropkit.testing.laws import Gaussian
 from dropkit.testing.report import concerns, require
 from dropkit.testing.transforms import as_one_graph
 
@@ -37,7 +36,8 @@ def key_independent(bench: Bench) -> str:
     key = derive(bench.seed)
     x = bench.input()
     first, *others = (
-        _bits(bench, _keyed(bench, k), x) for k in (key, key ^ 1, key + 1, key ^ 1 << 40)
+        _bits(bench, _keyed(bench, k), x)
+        for k in (key, key ^ 1, key + 1, key ^ 1 << 40, key ^ 1 << 63)
     )
     concerns(first.numel() >= 64, "too few draws to tell")
     chance = min(dependence(first, other) for other in others)
@@ -59,8 +59,7 @@ def key_dtypes(bench: Bench) -> str:
     """A key's mask does not see the dtype."""
     concerns("half" in bench.subject.claims, "not claimed")
     apply = _keyed(bench)
-    gaussian = isinstance(bench.subject.law, Gaussian)
-    concerns(not gaussian, "no mask")
+    concerns(bench.subject.drops, "no mask")
     masks = [_mask(bench, apply, bench.input(dtype=dtype)) for dtype in _OTHER_DTYPES]
     for dtype, mask in zip(_OTHER_DTYPES, masks, strict=True):
         require(torch.equal(mask, masks[0]), f"{dtype} has another mask than {_OTHER_DTYPES[0]}")

@@ -110,6 +110,11 @@ class Subject:
         bound = {*self.shared, *self.law.tied}
         return tuple(axis for axis in range(len(self.shape)) if axis not in bound)
 
+    @property
+    def drops(self) -> bool:
+        """Are elements dropped, and the rest kept? If not, it is noise."""
+        return isinstance(self.law, Bernoulli)
+
     def affine(self, p: float) -> Affine:
         """What becomes of the kept and of the dropped; for `normalized` on average."""
         if not isinstance(self.scaling, str):

@@ -1,0 +1,204 @@
+"""The conformance suite: right dropouts pass, wrong ones are caught, and by the check named."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import unittest
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mutants_dropout
+from dropkit.errors import SettingError
+from dropkit.testing import (
+    CHECKS,
+    CONCERNS,
+    ConformanceError,
+    DropoutContract,
+    Subject,
+    bounds,
+    check,
+    subjects,
+)
+from mutants_dropout import MUTANTS, TRUTHS
+
+ROUNDED_FIRST = {"half"}  # on the CPU PyTorch rounds 1 / (1 - p) to the half before it multiplies
+IGNORED = {"torch.nn.AlphaDropout", "torch.nn.FeatureAlphaDropout"}  # their `inplace` is not read
+UNCHECKED_BY_MUTANTS = {
+    "compiled_inductor": "needs a compiler of C++; the same code as `compiled`",
+    "key_devices": "needs an accelerator",
+}
+PLAIN = Subject(make=nn.Dropout, shape=(8, 16))
+
+
+class TestDropout2d(DropoutContract):
+    subject = Subject(
+        make=nn.Dropout2d,
+        shape=(8, 16, 7, 5),
+        shared=(2, 3),
+        claims=PLAIN.claims - ROUNDED_FIRST,
+    )
+
+
+@pytest.mark.parametrize("subject", TRUTHS, ids=lambda subject: subject.name)
+def test_the_truth_passes(subject: Subject) -> None:
+    check(subject).raise_for_failures()
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [*subjects.torch_layers(), *subjects.torch_functions()],
+    ids=lambda subject: subject.name,
+)
+def test_pytorch_fails_in_what_is_known(subject: Subject) -> None:
+    known = ROUNDED_FIRST | ({"in_place"} if subject.name in IGNORED else set())
+    assert {found.name for found in check(subject).failures} == known
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"), MUTANTS, ids=[f"{subject.name}-{name}" for subject, name in MUTANTS]
+)
+def test_a_wrong_dropout_is_caught(subject: Subject, name: str) -> None:
+    assert check(subject, only=[name])[name].verdict == "fail"
+
+
+def test_every_check_catches_something() -> None:
+    assert {name for _, name in MUTANTS} | UNCHECKED_BY_MUTANTS.keys() == CHECKS.keys()
+
+
+def test_every_check_says_what_it_promises() -> None:
+    for tests in CONCERNS.values():
+        for test in tests:
+            first = (test.__doc__ or "").partition("\n")[0]
+            assert first.endswith("."), test.__name__
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_the_verdict_does_not_hang_on_the_seed(seed: int) -> None:
+    law = [test.__name__ for test in (*CONCERNS["law"], *CONCERNS["independence"])]
+    check(mutants_dropout.subject(mutants_dropout.Right), only=law, seed=seed).raise_for_failures()
+
+
+def test_a_run_leaves_no_trace() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    check(TRUTHS[0], only=["rate", "seeded", "key_threads"])
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    names = ["rate", "independent_elements", "expectation"]
+    assert check(PLAIN, only=names) == check(PLAIN, only=names)
+    assert check(PLAIN, only=names) != check(PLAIN, only=names, seed=1)
+
+
+def test_what_is_not_claimed_is_not_passed() -> None:
+    bare = Subject(make=nn.Dropout, shape=(8, 16), claims=frozenset())
+    report = check(bare)
+    claimed = {"half", "double_backward", "forward_mode", "vmap_same", "compiled", "copies"}
+    claimed |= {name for name in CHECKS if name.startswith("key")} | {"generator", "in_place"}
+    assert all(report[name].verdict == "not applicable" for name in claimed)
+    assert not report.failures
+
+
+def test_whatever_a_stranger_raises_is_a_finding() -> None:
+    def refuse(x: Tensor, training: bool) -> Tensor:
+        raise KeyError("mine")
+
+    found = check(Subject(make=lambda p: refuse, shape=(8, 16)), only=["rate"])["rate"]
+    assert (found.verdict, found.evidence) == ("fail", "raised KeyError: 'mine'")
+
+
+def test_a_failed_report_raises_its_table() -> None:
+    report = check(Subject(make=lambda p: nn.Dropout(p / 2), shape=(8, 16)), only=["rate"])
+    with pytest.raises(ConformanceError, match="FAIL rate"):
+        report.raise_for_failures()
+    with pytest.raises(KeyError, match="no check named 'rates'"):
+        report["rates"]
+
+
+def test_an_unknown_check_is_named() -> None:
+    with pytest.raises(SettingError, match=r"got \['rates'\]"):
+        check(PLAIN, only=["rates"])
+
+
+def test_the_contract_has_a_test_for_each_check_and_needs_no_pytest() -> None:
+    tests = [name for name in dir(DropoutContract) if name.startswith("test_")]
+    assert sorted(tests) == sorted(f"test_{name}" for name in CHECKS)
+
+    class Wrong(DropoutContract):
+        subject = Subject(make=lambda p: nn.Dropout(p / 2), shape=(8, 16))
+
+    with pytest.raises(AssertionError, match="Dropout: rate: "):
+        Wrong().test_rate()  # type: ignore[attr-defined]
+    with pytest.raises(unittest.SkipTest, match="takes no key"):
+        Wrong().test_key_repeats()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("rate", "bias", "sigmas"),
+    [
+        (0.1, 26 / 256 - 0.1, 4),  # 8 bits; missed once in 30,000 seeds
+        (0.9, 230 / 256 - 0.9, 4),
+        (0.1, 1 / 512, 7),
+        (0.5, 1 / 512, 1.9),  # missed once in 35
+        (1 / 3, 1 / 512, 2.3),
+        (1e-3, 2e-4, 2),
+    ],
+)
+def test_the_power_of_a_run(rate: float, bias: float, sigmas: float) -> None:
+    draws = 1 << 22
+    low, high = bounds.binomial_limits(draws, rate, bounds.FALSE_ALARM / 5)
+    margin = sigmas * math.sqrt(draws * rate * (1 - rate))
+    assert high + margin < draws * (rate + abs(bias))
+    assert low - margin > draws * (rate - abs(bias))
+
+
+def binomial(draws: int, rate: Fraction) -> list[Fraction]:
+    return [math.comb(draws, k) * rate**k * (1 - rate) ** (draws - k) for k in range(draws + 1)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(1, 10), Fraction(9, 10)])
+def test_binomial_chances_are_exact(rate: Fraction) -> None:
+    law = binomial(40, rate)
+    for count in range(41):
+        below = sum(law[: count + 1]) if count <= 40 * rate else sum(law[count:])
+        seen = bounds.binomial_chance(count, 40, float(rate))
+        assert seen == pytest.approx(min(1.0, 2 * float(below)), rel=1e-9)
+
+
+@pytest.mark.parametrize("alarm", [1e-1, 1e-3, 1e-6])
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(1, 10), Fraction(9, 10)])
+def test_binomial_limits_alarm_as_rarely_as_they_say(rate: Fraction, alarm: float) -> None:
+    law = binomial(60, rate)
+    low, high = bounds.binomial_limits(60, float(rate), alarm)
+    assert sum(law[:low]) <= alarm / 2 and sum(law[high + 1 :]) <= alarm / 2
+    assert sum(law[: low + 1]) > alarm / 2 and sum(law[high:]) > alarm / 2
+
+
+@pytest.mark.parametrize(("draws", "first", "second"), [(12, 5, 7), (12, 12, 3), (9, 0, 4)])
+def test_hypergeometric_chances_are_exact(draws: int, first: int, second: int) -> None:
+    total = math.comb(draws, second)
+    law = {
+        both: Fraction(math.comb(first, both) * math.comb(draws - first, second - both), total)
+        for both in range(max(0, first + second - draws), min(first, second) + 1)
+    }
+    for both in law:
+        lower = both <= Fraction(first * second, draws)
+        tail = sum(law[k] for k in law if (k <= both if lower else k >= both))
+        seen = bounds.hypergeometric_chance(both, draws, first, second)
+        assert seen == pytest.approx(min(1.0, 2 * float(tail)), rel=1e-9)
+
+
+def test_the_bound_on_a_mean_is_one() -> None:
+    law = binomial(40, Fraction(3, 10))
+    for count in range(41):
+        tail = sum(law[: count + 1]) if count <= 12 else sum(law[count:])
+        assert bounds.mean_chance(count / 40, 40, 0.3) >= min(1.0, float(tail))
+
+
+def test_checks_are_functions_of_a_bench() -> None:
+    assert all(len(inspect.signature(test).parameters) == 1 for test in CHECKS.values())
