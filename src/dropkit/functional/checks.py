@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dropkit.errors import SettingError
 
+SCALINGS = ("inverted", "classic")
+
 
 def check_rate(p: float | Tensor, x: Tensor | None = None) -> None:
     """p is a fraction, or a tensor of fractions that broadcasts against x."""
@@ -26,7 +28,7 @@ def _check_rates(p: Tensor, x: Tensor | None) -> None:
             "p: expected a rate without a gradient, since a Bernoulli mask has none; got one that "
             "requires grad. To learn a rate, try dropkit.nn.ConcreteDropout"
         )
-    if x is not None and not _broadcasts(p.shape, x.shape):
+    if x is not None and not broadcasts(p.shape, x.shape):
         raise SettingError(
             f"p: expected rates that broadcast against x of shape {tuple(x.shape)}; got shape "
             f"{tuple(p.shape)}"
@@ -37,9 +39,18 @@ def _check_rates(p: Tensor, x: Tensor | None) -> None:
         )
 
 
-def _broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
+def broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
+    """Whether one shape broadcasts to the other."""
     last = large[len(large) - len(small) :]
     return len(small) <= len(large) and all(a in (1, b) for a, b in zip(small, last, strict=True))
+
+
+def check_number(p: object, instead: str = "dropkit.functional.dropout") -> None:
+    """p is a number, for what has one rate for all."""
+    if isinstance(p, Tensor):
+        raise SettingError(
+            f"p: expected a number, since there is one rate for all; got a tensor. Try {instead}"
+        )
 
 
 def check_dropped(x: Tensor) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropkit import kernel
-from dropkit.functional.checks import check_choice, check_dropped, check_rate
-from dropkit.functional.sharding import check_alike, is_sharded, on_shard
+from dropkit.functional.checks import SCALINGS, check_choice, check_dropped, check_rate
+from dropkit.functional.sharding import is_sharded, keyed_shard
 from dropkit.kernel import Key, Scaling
 from dropkit.records import Shard
 
@@ -19,35 +19,34 @@ def dropout(
     x: Tensor,
     p: float | Tensor = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     shared: Sequence[int] = (),
     key: Key | None = None,
     offset: int | Shard = 0,
     generator: torch.Generator | None = None,
-    inplace: bool = False,
     scaling: Scaling = "inverted",
 ) -> Tensor:
     r"""Zero each element with probability p, and scale the others so that the mean stays.
 
     .. math:: y_i = x_i \, m_i / (1 - p), \qquad P(m_i = 0) = p, \qquad m_i = f(key, i)
 
-    `i` is the element's index in the whole tensor, row by row; nothing else enters: not the device,
-    the dtype, the strides, the number of threads, nor how a batch is cut. The realized rate is
-    within 2**-41 of p. Nothing is kept for backward but the key: the mask is drawn again.
+    `i` is the element's index in the whole tensor, row by row. Device, dtype, strides, threads and
+    cuts of a batch do not enter. The realized rate is within 2**-41 of p; nothing is kept for
+    backward but the key.
 
     Args:
         x: a tensor of any shape, float16, bfloat16, float32, float64 or complex.
         p: the fraction dropped, from 0 to 1; or a tensor of rates that broadcasts against x.
         training: if False, x is returned as it is.
+        inplace: write the result into x.
         shared: axes along which one draw is shared. Channels of (N, C, H, W) are dropped with
             (2, 3), features over time of (N, T, F) with (1,), whole samples with all but 0.
         key: 64 bits, as an integer or in a tensor, that name the mask: equal keys, equal masks.
         offset: the index of x's first element in the whole tensor, if x is a run of its rows; or
             a `Shard`, if x is a box within it.
         generator: draws the key. Without key and generator, torch's default generator does.
-        inplace: write the result into x.
-        scaling: "inverted" (divide by 1 - p in training), or "classic" (multiply by 1 - p outside
-            of training, as in the first paper).
+        scaling: "inverted": / (1 - p) in training; "classic": * (1 - p) outside of it.
 
     Raises:
         SettingError: p outside [0, 1], a key of other than 64 bits, axes that x does not have.
@@ -69,37 +68,35 @@ def dropout(
             generator=generator, inplace=inplace, scaling=scaling,
         )  # fmt: skip
     check_rate(p, x)
-    check_choice("scaling", scaling, ("inverted", "classic"))
+    check_choice("scaling", scaling, SCALINGS)
     if not training:
         return _evaluated(x, p, inplace) if scaling == "classic" else x
     if not isinstance(p, Tensor) and p == 0:
         return x
     check_dropped(x)
+    return _dropped(x, p, shared, key, offset, generator, scaling, inplace)
+
+
+def _dropped(
+    x: Tensor,
+    p: float | Tensor,
+    shared: Sequence[int],
+    key: Key | None,
+    offset: int | Shard,
+    generator: torch.Generator | None,
+    scaling: Scaling,
+    inplace: bool,
+) -> Tensor:
     if is_sharded(x):
-        return _sharded(x, p, key, generator, shared, scaling)
+        return keyed_shard(
+            x, key, generator, lambda part, drawn, place: kernel.dropout(
+                part, p, key=drawn, shared=shared, offset=place, scaling=scaling
+            )
+        )  # fmt: skip
     key = kernel.resolve_key(key, generator, x)
     return kernel.dropout(
         x, p, key=key, shared=shared, offset=offset, scaling=scaling, inplace=inplace
     )
-
-
-def _sharded(
-    x: Tensor,
-    p: float | Tensor,
-    key: Key | None,
-    generator: torch.Generator | None,
-    shared: Sequence[int],
-    scaling: Scaling,
-) -> Tensor:
-    """Each rank's part of a DTensor, with the mask of the whole."""
-    drawn = kernel.resolve_key(key, generator, x.device)
-    if key is None:
-        check_alike(x, drawn)
-    return on_shard(
-        x, lambda part, place: kernel.dropout(
-            part, p, key=drawn, shared=shared, offset=place, scaling=scaling
-        )
-    )  # fmt: skip
 
 
 def _evaluated(x: Tensor, p: float | Tensor, inplace: bool) -> Tensor:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from dropkit import kernel
 from dropkit.errors import SettingError
 from dropkit.kernel import Key
 from dropkit.records import Shard
@@ -32,6 +34,19 @@ def on_shard(x: Any, run: Callable[[Tensor, Shard], Tensor]) -> Tensor:
         y, x.device_mesh, x.placements, run_check=False, shape=x.shape, stride=x.stride()
     )
     return placed
+
+
+def keyed_shard(
+    x: Tensor,
+    key: Key | None,
+    generator: torch.Generator | None,
+    run: Callable[[Tensor, Key, Shard], Tensor],
+) -> Tensor:
+    """`run` on this rank's part of a DTensor, with a key that all ranks share."""
+    drawn = kernel.resolve_key(key, generator, x.device)
+    if key is None:
+        check_alike(x, drawn)
+    return on_shard(x, lambda part, place: run(part, drawn, place))
 
 
 def check_alike(x: Any, key: Key) -> None:
