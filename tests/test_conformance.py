@@ -59,6 +59,15 @@ def test_pytorch_fails_in_what_is_known(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize(
+    "subject",
+    [*own.dropkit_layers(), *own.dropkit_functions()],
+    ids=lambda subject: subject.name,
+)
+def test_dropkit_keeps_what_it_claims(subject: Subject) -> None:
+    check(subject).raise_for_failures()
+
+
+@pytest.mark.parametrize(
     ("subject", "name"), MUTANTS, ids=[f"{subject.name}-{name}" for subject, name in MUTANTS]
 )
 def test_a_wrong_dropout_is_caught(subject: Subject, name: str) -> None:

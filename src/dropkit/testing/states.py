@@ -50,7 +50,7 @@ def generator(bench: Bench) -> str:
 def eval_mode(bench: Bench) -> str:
     """In eval mode the output is the input, bit for bit (classic: times 1 - p)."""
     x = bench.input()
-    for p in (0.1, 0.5, 1.0) if bench.subject.drops else (0.1, 0.5):
+    for p in (0.1, *bench.subject.ends):
         y = bench.layer(p, training=False)(x)
         if bench.subject.scaling == "classic":
             near = torch.finfo(x.dtype).eps * bench.subject.ulps * x.abs()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dropkit.testing.laws import Affine, Bernoulli, Law
 
-Scaling = Literal["inverted", "classic", "alpha", "normalized"]
+Scaling = Literal["inverted", "classic", "none", "alpha", "normalized"]
 Sizes = Literal["any", "batch", "fixed"]
 Claim = Literal[
     "checkpoint",  # a checkpointed call draws its mask again
@@ -25,6 +25,7 @@ Claim = Literal[
     "inductor",  # torch.compile's default backend; not standard, since it needs a C++ compiler
     "integer",  # integers are refused, or treated right
     "offset",  # a key, and the place of a part as an integer
+    "rate one",  # everything may be dropped
     "scalar",  # tensors without axes
     "selects",  # a dropped inf or nan is gone; not standard, PyTorch's own multiply
     "shard",  # a key, and the place of a part as a dropkit.Shard
@@ -42,6 +43,7 @@ STANDARD: frozenset[Claim] = frozenset(
         "half",
         "integer",
         "offset",
+        "rate one",
         "scalar",
         "shard",
         "vmap",
@@ -79,7 +81,8 @@ class Subject:
     """How its masks are drawn."""
     scaling: Scaling | Callable[[float], Affine] = "inverted"
     """What becomes of the kept: inverted x / (1 - p); classic x in training, and x * (1 - p) in
-    eval; alpha as SELU wants it; normalized x * size / kept; or any other affine map of a rate."""
+    eval; none x in both; alpha as SELU wants it; normalized x * size / kept; or any other affine
+    map of a rate."""
     sizes: Sizes = "any"
     """Which shapes it takes: any of this rank, this one with another batch, or this one alone."""
     dtype: torch.dtype = torch.float32
@@ -115,13 +118,18 @@ class Subject:
         """Are elements dropped, and the rest kept? If not, it is noise."""
         return isinstance(self.law, Bernoulli)
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Rates with both ends, in as far as it takes them; noise has no rate of 1."""
+        return (0.0, 0.5, 1.0) if self.drops and "rate one" in self.claims else (0.0, 0.5)
+
     def affine(self, p: float) -> Affine:
         """What becomes of the kept and of the dropped; for `normalized` on average."""
         if not isinstance(self.scaling, str):
             return self.scaling(p)
         if p == 1:
             return Affine(0.0)
-        if self.scaling == "classic":
+        if self.scaling in ("classic", "none"):
             return Affine(1.0)
         if self.scaling != "alpha":
             return Affine(1 / (1 - p))

@@ -41,7 +41,7 @@ _PATH: dict[str, Any] = {"shape": (64, 5, 3), "shared": (1, 2)}
 _BLOCK: dict[str, Any] = {
     "shape": MAPS,
     "shared": (1,),
-    "law": Block(tied=(2, 3), size=5, clipped=False),
+    "law": Block(tied=(2, 3), size=5),
     "scaling": "normalized",
     "sizes": "batch",
 }
@@ -77,7 +77,7 @@ def torchvision_layers() -> list[Subject]:
         Subject(
             name="torchvision.ops.DropBlock2d",
             make=lambda p: ops.DropBlock2d(p, 5),
-            **{**_BLOCK, "shared": ()},
+            **{**_BLOCK, "shared": (), "law": Block(tied=(2, 3), size=5, clipped=False)},
         ),
     ]
 
