@@ -22,14 +22,13 @@ from dropkit.testing import CHECKS, CONCERNS, Check, Report, Subject, check
 from dropkit.testing.own import dropkit_functions, dropkit_layers
 from dropkit.testing.subjects import (
     timm_layers,
-    torch_functions,
     torch_layers,
     torchvision_layers,
     transformers_layers,
 )
 
 LIBRARIES = {
-    "torch": (*torch_layers(), *torch_functions()),
+    "torch": torch_layers(),
     "torchvision": torchvision_layers(),
     "timm": timm_layers(),
     "transformers": transformers_layers(),
@@ -41,8 +40,8 @@ HEAD = """# Conformance
 
 `dropkit.testing` holds a dropout against what it claims: its rate at every position, its values,
 what is independent and what is equal, its derivatives, seeds, modes and keys. Here are PyTorch's
-dropouts, those of other libraries, and dropkit's own. Each cell is one check: **ok**, **FAIL**, or
-- where the dropout does not claim it. What failed is explained below, with its evidence.
+layers, those of other libraries, and dropkit's own. Each cell is one check: *ok*, **FAIL**, or a
+dash where the dropout does not claim it. What failed is [below](#what-failed), with its evidence.
 
 Statistical checks use exact bounds; together they raise a false alarm in fewer than one of two
 million runs. To check a dropout of your own, see [the suite](#checking-your-own).

@@ -21,6 +21,7 @@ from dropkit.testing import (
     Subject,
     bounds,
     check,
+    own,
     subjects,
 )
 from mutants_dropout import MUTANTS, TRUTHS

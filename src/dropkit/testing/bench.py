@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from dropkit.kernel import derive
 from dropkit.testing.bounds import hypergeometric_chance
+from dropkit.testing.report import Inapplicable
 from dropkit.testing.seeding import random_state, reseed
 from dropkit.testing.subject import Subject
 
 Apply = Callable[[Tensor], Tensor]
 
 ELEMENTS = 1 << 22  # of one sample: 16 MB, and 40 ms of PyTorch's own dropout
+PLENTY = 512  # draws: equal masks, or half equal ones, are no accident
 CALLS = 2048  # of one sample, where every call gives few draws
 _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, less their whole part, never repeat
 
@@ -63,6 +65,16 @@ class Bench:
         sizes = self.subject.shape if shape is None else shape
         steps = torch.arange(math.prod(sizes), dtype=torch.float64) * _GOLDEN % 1.0
         return (1 + steps).reshape(sizes).to(self.subject.device, dtype or self.subject.dtype)
+
+    def plenty(self) -> Tensor:
+        """Such an input, of a batch with `PLENTY` of independent draws where there may be one."""
+        shape = list(self.subject.shape)
+        draws = math.prod(shape[axis] for axis in self.subject.independent)
+        if self.rows is not None:
+            shape[self.rows] *= -(-PLENTY // draws)
+        elif draws < 64:
+            raise Inapplicable("too few draws in a call to tell")
+        return self.input(tuple(shape))
 
     def ones(self, shape: tuple[int, ...]) -> Tensor:
         """The input whose output is the factor itself."""
@@ -123,13 +135,14 @@ class Bench:
         unit = list(self.subject.shape)
         for axis in self.subject.shared if slim and self.subject.sizes == "any" else ():
             unit[axis] = 1
+        elements = ELEMENTS // 4 if self.subject.law.tied else ELEMENTS  # rows count, and are many
         apply = self.layer(p)
         if self.rows is None:
-            calls = min(CALLS, max(1, ELEMENTS // math.prod(unit))) * self.times
+            calls = min(CALLS, max(1, elements // math.prod(unit))) * self.times
             x = self.ones(tuple(unit))
             return torch.stack([self.arranged(self.mask(p, x, apply(x))) for _ in range(calls)])
         unit[self.rows] = 1
-        unit[self.rows] = max(1, ELEMENTS // math.prod(unit))
+        unit[self.rows] = max(1, elements // math.prod(unit))
         x = self.ones(tuple(unit))
         return torch.cat([self.arranged(self.mask(p, x, apply(x))) for _ in range(self.times)])
 

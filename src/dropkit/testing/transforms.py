@@ -21,8 +21,7 @@ def vmap_different(bench: Bench) -> str:
     masks = _lanes(bench, "different")
     bits = [bench.untied(bench.arranged(mask)) for mask in masks]
     chance = min(dependence(a, b) for a, b in combinations(bits, 2))
-    enough = bits[0].numel() >= 64  # fewer may well be equal by chance
-    require(chance >= FALSE_ALARM / 6 or not enough, f"lanes depend: chance {chance:.1e}")
+    require(chance >= FALSE_ALARM / 6, f"lanes depend: chance {chance:.1e}")
     return f"{_LANES} lanes differ"
 
 
@@ -69,7 +68,7 @@ def as_one_graph(apply: Apply, backend: str) -> Apply:
 
 
 def _compiled(bench: Bench, backend: str) -> str:
-    x = bench.input().requires_grad_()
+    x = bench.plenty().requires_grad_()
     apply = bench.layer(_P)
     graph = as_one_graph(apply, backend)
     series = []
@@ -80,9 +79,8 @@ def _compiled(bench: Bench, backend: str) -> str:
         near = (gradient - expected).abs() <= 1e-4 * expected.abs().clamp_min(1)
         require(bool(near.all()), "the gradient's mask is another")
         series.append(bench.untied(bench.arranged(bench.mask(_P, x.detach(), y.detach()))))
-    if series[0].numel() >= 64:
-        chance = min(dependence(a, b) for a, b in combinations(series, 2))
-        require(chance >= FALSE_ALARM / 6, f"calls depend: chance {chance:.1e}")
+    chance = min(dependence(a, b) for a, b in combinations(series, 2))
+    require(chance >= FALSE_ALARM / 6, f"calls depend: chance {chance:.1e}")
     still = as_one_graph(bench.layer(_P, training=False), backend)(x)
     require(torch.equal(still, bench.layer(_P, training=False)(x)), "eval mode differs")
     return f"one graph, {backend}"
@@ -91,6 +89,7 @@ def _compiled(bench: Bench, backend: str) -> str:
 def _lanes(bench: Bench, randomness: str) -> Tensor:
     """The mask of each lane."""
     concerns("vmap" in bench.subject.claims, "not claimed")
-    x = bench.input().expand(_LANES, *bench.subject.shape)
+    x = bench.plenty()
+    x = x.expand(_LANES, *x.shape)
     y = torch.func.vmap(bench.layer(_P), randomness=randomness)(x)
     return torch.stack([bench.mask(_P, a, b) for a, b in zip(x, y, strict=True)])
