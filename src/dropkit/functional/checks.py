@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dropkit import kernel
 from dropkit.errors import SettingError
 
 SCALINGS = ("inverted", "classic")
@@ -33,10 +34,7 @@ def _check_rates(p: Tensor, x: Tensor | None) -> None:
             f"p: expected rates that broadcast against x of shape {tuple(x.shape)}; got shape "
             f"{tuple(p.shape)}"
         )
-    if not torch.compiler.is_compiling() and p.is_cpu and not bool(((p >= 0) & (p <= 1)).all()):
-        raise SettingError(
-            f"dropout probability has to be between 0 and 1, but got {p.min():g} to {p.max():g}"
-        )
+    kernel.check_rates(p)
 
 
 def broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:

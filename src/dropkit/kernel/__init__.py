@@ -34,6 +34,7 @@ __all__ = [
     "Stream",
     "activated",
     "activation_dropout",
+    "check_rates",
     "derive",
     "diagonal",
     "draw_key",
@@ -163,6 +164,12 @@ def subset(rows: int, count: int, keep: int, *, key: Key, device: torch.device) 
     words = _words((rows, count, 2), key, (), 0, device)
     rank = (words[..., 0] << 31) ^ words[..., 1]
     return rank.argsort(dim=1, stable=True)[:, :keep].sort(dim=1).values
+
+
+def check_rates(rates: Tensor) -> None:
+    """Rates are from 0 to 1; where their values cannot be read yet, the operator looks later."""
+    if not (traced(rates) or transformed()):
+        operators.check_rates(rates)
 
 
 def resolve_key(

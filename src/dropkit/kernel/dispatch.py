@@ -1,7 +1,7 @@
 """Picks the kernel that draws: C++ on CPUs, Triton on GPUs, plain torch anywhere. The same bits.
 
-The environment variable DROPKIT_KERNEL forces one of the CPU's: reference, portable, avx2, avx512
-or neon.
+The environment variable DROPKIT_KERNEL forces one for tensors on the CPU: reference, portable,
+avx2, avx512 or neon; or triton, if TRITON_INTERPRET=1 is set too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from dropkit.errors import DropkitWarning
-from dropkit.kernel import cpu, reference
+from dropkit.kernel import cpu, native, reference
 from dropkit.kernel.mask import Affine, Key, Mask
+
+_INTERPRETED = native.forced() == "triton"
 
 
 def dropout(x: Tensor, mask: Mask, affine: Affine, out: Tensor | None = None) -> Tensor:
@@ -86,6 +88,17 @@ def activation_dropout(
     return dropout(y, mask, affine, out=y)
 
 
+def activation_gradient(
+    grad: Tensor, x: Tensor, name: str, mask: Mask, affine: Affine
+) -> Tensor | None:
+    """The gradient through the activation and its dropout in one pass, where a kernel can."""
+    kernel = _kernel(x)
+    if kernel is None or not hasattr(kernel, "activation_gradient"):
+        return None
+    out = torch.empty_like(x)
+    return out if kernel.activation_gradient(grad, x, out, name, mask, affine) else None
+
+
 def dropout_add(
     x: Tensor, bias: Tensor | None, residual: Tensor, mask: Mask, affine: Affine
 ) -> Tensor:
@@ -103,20 +116,19 @@ def dropout_add(
 
 def _kernel(x: Tensor) -> ModuleType | None:
     """What draws where x is; None: the reference."""
-    if x.is_cpu:
+    if x.is_cpu and not _INTERPRETED:
         return cpu if cpu.NATIVE is not None else _none(cpu.why())
-    if x.device.type == "cuda":
-        return _triton()
-    return _none(f"the device {x.device.type} has no kernel of its own")
+    return _gpu(x.device)
 
 
 @cache
-def _triton() -> ModuleType | None:
-    """The GPU kernels, where Triton is installed."""
-    try:
-        return import_module("dropkit.kernel.gpu")
-    except ModuleNotFoundError as error:
-        return _none(f"the package {error.name} is not installed")
+def _gpu(device: torch.device) -> ModuleType | None:
+    module = import_module("dropkit.kernel.gpu")
+    if module.available(device):
+        return module
+    if device.type == "cuda":
+        return _none("Triton is not installed, or this GPU is older than it knows")
+    return _none(f"devices of type {device.type} have no kernel of their own")
 
 
 @cache

@@ -110,6 +110,10 @@ class _ActivationDropout(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,), (activation, mask, affine) = ctx.saved_tensors, ctx.law
+        if not torch.is_grad_enabled():
+            whole = dispatch.activation_gradient(grad, x, activation, mask, affine)
+            if whole is not None:
+                return whole, None, None, None
         inner = autograd.dropout(grad, mask, affine)
         return _BACKWARD[activation](inner, x), None, None, None
 

@@ -49,7 +49,7 @@ def threshold(rate: float) -> int:
 
 def thresholds(rates: Tensor) -> Tensor:
     """`threshold` of each rate, as int64."""
-    return (rates.double() * ONE).round().to(torch.int64)
+    return (rates.double() * ONE).round().clamp(0, ONE).to(torch.int64)
 
 
 def inverted(rate: float | Tensor) -> Affine:
@@ -57,6 +57,13 @@ def inverted(rate: float | Tensor) -> Affine:
     if isinstance(rate, Tensor):
         return Affine(None)
     return Affine(1.0 / (1.0 - rate) if threshold(rate) < ONE else 0.0)
+
+
+def plain_scale(affine: Affine) -> float:
+    """The scale where there is one rate for all."""
+    if affine.scale is None:
+        raise ValueError("expected a scale beside a rate that is a number")
+    return affine.scale
 
 
 def scales(rates: Tensor, affine: Affine) -> Tensor:

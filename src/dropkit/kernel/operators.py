@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dropkit.errors import SettingError
 from dropkit.kernel import dispatch
 from dropkit.kernel.indexing import mask_strides
 from dropkit.kernel.keys import draw_key
@@ -35,6 +36,22 @@ def tensor_key(key: Key, device: torch.device) -> Tensor:
     if isinstance(key, Tensor):
         return key.to(device)
     return torch.tensor(signed(key), dtype=torch.int64, device=device)
+
+
+def check_rates(rates: Tensor) -> None:
+    """Rates are from 0 to 1; on a GPU, where reading them would make the host wait, unchecked."""
+    if rates.is_cpu and not bool(((rates >= 0) & (rates <= 1)).all()):
+        raise SettingError(
+            "dropout probability has to be between 0 and 1, but got "
+            f"{rates.min():g} to {rates.max():g}"
+        )
+
+
+def _rate(rate: float, rates: Tensor | None) -> float | Tensor:
+    if rates is None:
+        return rate
+    check_rates(rates)
+    return rates
 
 
 def _draw_key(slot: Tensor) -> Tensor:
@@ -61,7 +78,7 @@ def _dropout(
     strides: Sequence[int] | None,
     base: int,
 ) -> Tensor:
-    law = rate if rates is None else rates
+    law = _rate(rate, rates)
     index = None if strides is None else tuple(strides)
     return dispatch.dropout(x, Mask(key, law, index, base), Affine(scale, shift, fill))
 
@@ -82,7 +99,7 @@ def _keep(
     strides: Sequence[int] | None,
     base: int,
 ) -> Tensor:
-    law = rate if rates is None else rates
+    law = _rate(rate, rates)
     index = None if strides is None else tuple(strides)
     return dispatch.keep(Mask(key, law, index, base), tuple(sizes), key.device)
 

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from dropkit.kernel.indexing import mask_strides
-from dropkit.kernel.mask import ONE, Affine, Key, Mask, scales, signed, threshold, thresholds
+from dropkit.kernel.mask import (
+    ONE,
+    Affine,
+    Key,
+    Mask,
+    plain_scale,
+    scales,
+    signed,
+    threshold,
+    thresholds,
+)
 from dropkit.kernel.philox import WORD, philox
 
 BYTES, REFINEMENTS, WORDS = range(3)
@@ -26,7 +35,7 @@ def dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
     if isinstance(mask.rate, Tensor):
         wide = wide * scales(mask.rate, affine).to(wide)
     else:
-        wide = wide * cast(float, affine.scale) + affine.shift
+        wide = wide * plain_scale(affine) + affine.shift
     return torch.where(keep(mask, x.shape, x.device), wide, affine.fill).to(x.dtype)
 
 

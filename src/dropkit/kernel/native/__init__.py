@@ -1,7 +1,7 @@
 """The C++ kernels for CPUs: optional, loaded where they were built, chosen by the processor.
 
 The environment variable ``DROPKIT_KERNEL`` names one instead: ``reference`` (none of these),
-``portable``, ``avx2``, ``avx512`` or ``neon``.
+``portable``, ``avx2``, ``avx512`` or ``neon``; or ``triton``, the GPU's, interpreted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 """The number by which the kernels know a type."""
 
-_CHOICES = ("reference", "portable", "avx2", "avx512", "neon")
+_CHOICES = ("reference", "portable", "avx2", "avx512", "neon", "triton")
 _VARIABLE = "DROPKIT_KERNEL"
 
 
@@ -36,11 +36,11 @@ def forced() -> str:
 def load() -> ModuleType | None:
     """The compiled module, set to the best kernel of this processor, or to the one asked for.
 
-    None where it was not built (`missing` says why), or where ``reference`` is asked for.
+    None where it was not built (`missing` says why), or where another way is asked for.
     Raises SettingError for a kernel that this build or processor has not got.
     """
     name = forced()
-    if name == "reference":
+    if name in ("reference", "triton"):
         return None
     try:
         from dropkit.kernel import _native

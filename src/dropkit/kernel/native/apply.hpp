@@ -1,6 +1,7 @@
 // What becomes of a row once its mask is known.
 #pragma once
 #include "job.hpp"
+#include "window.hpp"
 
 namespace dropkit {
 namespace {
@@ -59,6 +60,56 @@ void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
   step(x, row.residual ? residual : nullptr, row.bias ? bias : nullptr, mask + k, y);
   std::memcpy(row.y + k, y, bytes);
 }
+
+// A row of the plain form whose mask is known: it is applied while that of the next is drawn.
+template <class S, class D>
+class Plain {
+  using V = decltype(S::load(static_cast<const D*>(nullptr)));
+
+ public:
+  void begin(const Row<D>& row, const uint8_t* mask, double scale) {
+    row_ = row;
+    mask_ = mask;
+    numbers_ = {scale, 0, 0};
+    scale_ = V::all(scale);
+  }
+
+  bool has(int count) const { return row_.count >= count; }
+
+  // Part `r` of those of `size` elements that come next.
+  template <int size>
+  void part(int r) {
+    const V zero = V::all(0);
+    for (int k = r * size; k < (r + 1) * size; k += V::size)
+      S::store(row_.y + k, (S::load(row_.x + k) * scale_).where(mask_ + k, zero));
+  }
+
+  void pass(int count) {
+    row_.x += count;
+    row_.y += count;
+    mask_ += count;
+    row_.count -= count;
+  }
+
+  void complete() {
+    if (row_.count > 0) apply<S, Form::plain, Fate::masked, D>(row_, mask_, numbers_);
+    row_.count = 0;
+  }
+
+ private:
+  Row<D> row_{};
+  const uint8_t* mask_ = nullptr;
+  Numbers numbers_{};
+  V scale_ = V::all(0);
+};
+
+// Of bytes there is no plain form.
+template <class S>
+class Plain<S, uint8_t> : public Idle {
+ public:
+  void begin(const Row<uint8_t>&, const uint8_t*, double) {}
+  void complete() {}
+};
 
 // One byte per element, 1 where kept.
 template <Fate A>

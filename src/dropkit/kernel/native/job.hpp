@@ -10,6 +10,8 @@ namespace dropkit {
 
 constexpr int kTile = 4096;                      // elements at a time: x, y and mask fit in L1
 constexpr int kTurned = 32768;                   // elements of a mask that is transposed
+constexpr int kChunk = 512;                      // no instruction set draws more bytes at once
+constexpr int kPast = 64;                        // bytes that a vector may read past a mask
 constexpr uint64_t kCertain = uint64_t{1} << 40;  // the threshold of p = 1
 
 enum class Form : int { plain, affine, relu, add, bias_add };

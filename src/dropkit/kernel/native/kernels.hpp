@@ -64,10 +64,10 @@ void each_word(uint64_t base, uint64_t key, uint32_t domain, int64_t begin, int6
   uint32_t words[chunk];
   for (int64_t k = begin; k < end;) {
     const uint64_t index = base + static_cast<uint64_t>(k);
-    typename S::Bytes v[4];
+    typename S::Bytes v[Drawer<S>::vectors];
     const auto skip = static_cast<int>(index % chunk);
-    drawer.bytes((index - static_cast<uint64_t>(skip)) >> 2, domain, v);
-    for (int j = 0; j < 4; ++j)
+    drawer.bytes((index - static_cast<uint64_t>(skip)) >> 2, domain, v, [](int) {});
+    for (int j = 0; j < Drawer<S>::vectors; ++j)
       v[j].store(reinterpret_cast<uint8_t*>(words) + j * S::Bytes::size);
     const int last = end - k < chunk - skip ? skip + static_cast<int>(end - k) : chunk;
     for (int j = skip; j < last; ++j) use(k + j - skip, words[j]);

@@ -84,7 +84,7 @@ Layout::Layout(std::vector<Dim> dims, uint64_t base)
     }
   }
   const bool turned = second.size > 1;
-  if (step == 1) phase = static_cast<int64_t>(base % 256);  // later tiles begin with a chunk
+  if (step == 1) phase = static_cast<int64_t>(base % kChunk);  // later tiles begin with a chunk
 
   // Rows that share a mask come one after another, if each is worth going to.
   auto repeated = outer.end();

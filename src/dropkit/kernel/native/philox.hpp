@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier1 = 0xCD9E8D57u;
 constexpr uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
-constexpr int kRounds = 10;
+constexpr int kRounds = 10, kBetween = 8;
 
 // What a block is drawn for: the fourth word of its counter. (The third is 0.)
 constexpr uint32_t kBytesDomain = 0, kBoundaryDomain = 1, kWordsDomain = 2;
@@ -40,43 +40,51 @@ class Philox {
 
   // Blocks of any numbers (low and high words).
   Blocks<S> scattered(Words low, Words high, uint32_t domain) const {
-    const Words zero = Words::all(0);
-    return rounds<0>({low, high, zero, Words::all(domain)});
+    Blocks<S> c[1] = {{low, high, Words::all(0), Words::all(domain)}};
+    rounds<0>(c, [](int) {});
+    return c[0];
   }
 
-  // The `Words::size` blocks from number `first`, a multiple of that size; S::transposed puts
-  // them in order. Only the low word of the counter differs between them, and its third word is
-  // 0, so half of the first two rounds is the same for all: plain arithmetic, done once.
-  Blocks<S> sequence(uint64_t first, uint32_t domain) const {
+  // N times the `Words::size` blocks from number `first`, a multiple of all these; S::transposed
+  // puts them in order. Only the low word of the counter differs between them, and its third word
+  // is 0, so half of the first two rounds is the same for all: plain arithmetic, done once.
+  // `between(0)` to `between(kBetween - 1)` are called between the rounds.
+  template <int N, class Between>
+  void sequence(uint64_t first, uint32_t domain, Blocks<S> (&c)[N], Between between) const {
     const uint32_t same = static_cast<uint32_t>(first >> 32) ^ plain0_[0];
     const uint64_t product = uint64_t{kMultiplier0} * same;
-    const Words zero = Words::all(0);
-
-    Words high, low;
-    S::multiply(S::counters(static_cast<uint32_t>(first)), S::all(kMultiplier0), high, low);
-    const Words third = S::exclusive_or(high, zero, S::all(domain ^ plain1_[0]));
-    Words high1, low1;
-    S::multiply(third, S::all(kMultiplier1), high1, low1);
-    const auto mixed = static_cast<uint32_t>(product >> 32) ^ plain1_[1];
-    return rounds<2>({S::exclusive_or(high1, zero, key0_[1]), low1,
-                      S::exclusive_or(low, zero, S::all(mixed)),
-                      Words::all(static_cast<uint32_t>(product))});
+    const Word third = S::all(domain ^ plain1_[0]);
+    const Word mixed = S::all(static_cast<uint32_t>(product >> 32) ^ plain1_[1]);
+    const Words zero = Words::all(0), fourth = Words::all(static_cast<uint32_t>(product));
+    for (int n = 0; n < N; ++n) {
+      const auto number = static_cast<uint32_t>(first) + static_cast<uint32_t>(n * Words::size);
+      Words high0, low0, high1, low1;
+      S::multiply(S::counters(number), S::all(kMultiplier0), high0, low0);
+      S::multiply(S::exclusive_or(high0, zero, third), S::all(kMultiplier1), high1, low1);
+      c[n] = {{S::exclusive_or(high1, zero, key0_[1]), low1, S::exclusive_or(low0, zero, mixed),
+               fourth}};
+    }
+    rounds<kRounds - kBetween>(c, between);
   }
 
  private:
-  template <int First>
-  Blocks<S> rounds(Blocks<S> c) const {
+  // N independent chains, side by side: one alone would wait for its multiplications.
+  template <int First, int N, class Between>
+  void rounds(Blocks<S> (&c)[N], Between between) const {
     const Word multiplier0 = S::all(kMultiplier0), multiplier1 = S::all(kMultiplier1);
     for (int r = First; r < kRounds; ++r) {
-      Words high0, low0, high1, low1;
-      S::multiply(c.word[0], multiplier0, high0, low0);
-      S::multiply(c.word[2], multiplier1, high1, low1);
-      c.word[0] = S::exclusive_or(high1, c.word[1], key0_[r]);
-      c.word[2] = S::exclusive_or(high0, c.word[3], key1_[r]);
-      c.word[1] = low1;
-      c.word[3] = low0;
+      for (int n = 0; n < N; ++n) {
+        auto& [w0, w1, w2, w3] = c[n].word;
+        Words high0, low0, high1, low1;
+        S::multiply(w0, multiplier0, high0, low0);
+        S::multiply(w2, multiplier1, high1, low1);
+        w0 = S::exclusive_or(high1, w1, key0_[r]);
+        w2 = S::exclusive_or(high0, w3, key1_[r]);
+        w1 = low1;
+        w3 = low0;
+      }
+      between(r - First);
     }
-    return c;
   }
 
   uint32_t plain0_[kRounds], plain1_[kRounds];

@@ -8,6 +8,7 @@ namespace dropkit {
 namespace {
 
 struct Avx2 {
+  static constexpr int chains = 2;  // of Philox, side by side
   static constexpr const char* name = "avx2";
 
   // --- Philox: 8 words, each in the low half of a 64-bit lane, where it can be multiplied without
@@ -65,7 +66,7 @@ struct Avx2 {
     }
   };
 
-  static void transposed(const Words (&w)[4], Bytes (&out)[4]) {
+  static void transposed(const Words (&w)[4], Bytes* out) {
     __m256i r[4];
     for (int j = 0; j < 4; ++j)
       r[j] = _mm256_blend_epi32(w[j].even, _mm256_slli_epi64(w[j].odd, 32), 0xAA);

@@ -8,6 +8,7 @@ namespace dropkit {
 namespace {
 
 struct Avx512 {
+  static constexpr int chains = 2;  // of Philox, side by side
   static constexpr const char* name = "avx512";
 
   // --- Philox: 16 words, each in the low half of a 64-bit lane, where it can be multiplied without
@@ -61,7 +62,7 @@ struct Avx512 {
     uint64_t equal(Bytes other) const { return _mm512_cmpeq_epi8_mask(v, other.v); }
   };
 
-  static void transposed(const Words (&w)[4], Bytes (&out)[4]) {
+  static void transposed(const Words (&w)[4], Bytes* out) {
     __m512i r[4];
     for (int j = 0; j < 4; ++j)
       r[j] = _mm512_mask_shuffle_epi32(w[j].even, 0xAAAA, w[j].odd, _MM_PERM_CCAA);

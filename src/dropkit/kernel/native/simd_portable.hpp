@@ -6,6 +6,7 @@ namespace dropkit {
 namespace {
 
 struct Portable {
+  static constexpr int chains = 1;  // of Philox, side by side
   static constexpr const char* name = "portable";
 
   // --- Philox: a word of each of 4 blocks.
@@ -66,7 +67,7 @@ struct Portable {
     }
   };
 
-  static void transposed(const Words (&w)[4], Bytes (&out)[4]) {
+  static void transposed(const Words (&w)[4], Bytes* out) {
     for (int block = 0; block < 4; ++block)
       for (int j = 0; j < 4; ++j) std::memcpy(out[block].v + 4 * j, &w[j].v[block], 4);
   }

@@ -47,6 +47,7 @@ class Walker {
     contiguous_ = true;
     for (Operand o : {X, Y, RESIDUAL, BIAS})
       contiguous_ &= !present(o) || layout.inner.stride[o] == 1;
+    overlaps_ = contiguous_ && job.x && job.form == Form::plain;
   }
 
   void run(int64_t begin, int64_t end) {
@@ -62,6 +63,7 @@ class Walker {
       else
         straight(inner.count);
     }
+    pending_.complete();
   }
 
  private:
@@ -109,7 +111,12 @@ class Walker {
     row_.count = count;
     if (layout_.inner.stride[RATE] != 0 || (step != 0 && step != 1)) return scattered(count);
     if (step == 1) {
-      finish(applied_.masked, window_.at(index_, count, ahead(count), threshold_));
+      const uint8_t* mask = window_.at(index_, count, ahead(count), threshold_, pending_);
+      pending_.complete();
+      if (overlaps_)
+        pending_.begin(row_, mask, numbers_.scale);
+      else
+        finish(applied_.masked, mask);
     } else {
       const bool kept = *window_.at(index_, 1, ahead(1), threshold_) != 0;
       finish(kept ? applied_.kept : applied_.dropped, nullptr);
@@ -200,14 +207,16 @@ class Walker {
   Drawer<S> drawer_;
   Window<S> window_;
   Applied<D> applied_;
-  bool contiguous_;
+  bool contiguous_, overlaps_;
+
+  Plain<S, D> pending_;
 
   // The item in hand.
   Row<D> row_;
   uint64_t index_ = 0, threshold_ = 0;
   int64_t rate_ = 0;
   Numbers numbers_;
-  uint8_t turned_[kTurned + 64];
+  uint8_t turned_[kTurned + kPast];
 };
 
 }  // namespace

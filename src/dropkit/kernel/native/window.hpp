@@ -18,21 +18,31 @@ inline int lowest_bit(uint64_t bits) {
 
 // Indices whose byte equals the threshold's: their 32 further bits decide (1 index in 256).
 struct Boundary {
-  static constexpr int capacity = 8192;
+  static constexpr int capacity = kTile + 2 * kChunk;
   int count = 0;
   uint16_t at[capacity + 64];
 
-  // Which lanes are equal is unpredictable, so the first of a vector is noted without a branch;
-  // a second is rare. `step` is the number of bits per lane.
+  // The set bits of `equal`, `step` bits to an index. Whether there are any is unpredictable, so
+  // the first is noted without a branch; a second is rare.
   void note(int position, uint64_t equal, int step) {
     at[count] = static_cast<uint16_t>(position + lowest_bit(equal | uint64_t{1} << 63) / step);
     count += equal != 0;
-    equal &= equal - 1;
-    while (equal) {
+    for (equal &= equal - 1; equal; equal &= equal - 1)
       at[count++] = static_cast<uint16_t>(position + lowest_bit(equal) / step);
-      equal &= equal - 1;
-    }
   }
+
+  // The last again, so that whole vectors can be taken.
+  void pad(int by) {
+    for (int k = 0; count > 0 && k < by; ++k) at[count + k] = at[count - 1];
+  }
+};
+
+// Nothing to do meanwhile.
+struct Idle {
+  static constexpr bool has(int) { return false; }
+  template <int>
+  void part(int) {}
+  void pass(int) {}
 };
 
 template <class S>
@@ -41,34 +51,64 @@ class Drawer {
   using Bytes = typename S::Bytes;
 
  public:
-  static constexpr int chunk = 4 * Bytes::size;  // bytes drawn at once
+  static constexpr int vectors = 4 * S::chains;
+  static constexpr int chunk = vectors * Bytes::size;  // bytes drawn at once
+  static_assert(chunk <= kChunk && kChunk % chunk == 0);
 
   explicit Drawer(uint64_t key) : philox_(key) {}
 
   // The bytes of the blocks from number `block`; 16 a block.
-  void bytes(uint64_t block, uint32_t domain, Bytes (&out)[4]) const {
-    S::transposed(philox_.sequence(block, domain).word, out);
+  template <class Between>
+  void bytes(uint64_t block, uint32_t domain, Bytes (&out)[vectors], Between between) const {
+    Blocks<S> c[S::chains];
+    philox_.sequence(block, domain, c, between);
+    for (int n = 0; n < S::chains; ++n) S::transposed(c[n].word, out + 4 * n);
   }
 
   // The mask of `count` indices from `first`, both multiples of `chunk`: 0xff where kept.
-  void mask(uint64_t first, int count, uint64_t threshold, uint8_t* out) const {
+  // Drawing needs no memory; what needs little else can be done meanwhile, between the rounds.
+  template <class Meanwhile>
+  void mask(uint64_t first, int count, uint64_t threshold, uint8_t* out,
+            Meanwhile& meanwhile) const {
     if (threshold == 0 || threshold >= kCertain) {
       std::memset(out, threshold == 0 ? 0xff : 0, static_cast<size_t>(count));
       return;
     }
-    Boundary boundary;
     const Bytes least = Bytes::all(static_cast<uint8_t>(threshold >> 32));
-    const auto low = static_cast<uint32_t>(threshold);
+    uint64_t equal[Boundary::capacity / Bytes::size];
     for (int i = 0; i < count; i += chunk) {
-      Bytes v[4];
-      bytes((first + static_cast<uint64_t>(i)) >> 4, kBytesDomain, v);
-      for (int j = 0; j < 4; ++j) {
-        const int position = i + j * Bytes::size;
-        v[j].at_least(least).store(out + position);
-        if (low) boundary.note(position, v[j].equal(least), Bytes::step);
+      Bytes v[vectors];
+      const uint64_t block = (first + static_cast<uint64_t>(i)) >> 4;
+      if (meanwhile.has(chunk)) {
+        bytes(block, kBytesDomain, v, [&](int r) { meanwhile.template part<chunk / kBetween>(r); });
+        meanwhile.pass(chunk);
+      } else {
+        bytes(block, kBytesDomain, v, [](int) {});
+      }
+      for (int j = 0; j < vectors; ++j) {
+        v[j].at_least(least).store(out + i + j * Bytes::size);
+        equal[i / Bytes::size + j] = v[j].equal(least);
       }
     }
-    settle(first, boundary, [=](int) { return low; }, [=](int position) { out[position] = 0; });
+    // Only now: a branch on what was just drawn would be known late, and all behind it wait.
+    const auto low = static_cast<uint32_t>(threshold);
+    if (low == 0) return;
+    Boundary boundary;
+    constexpr int joined = Bytes::step == 1 ? 64 / Bytes::size : 1;  // vectors to 64 bits
+    for (int i = 0; i < count; i += joined * Bytes::size) {
+      uint64_t bits = 0;
+      for (int j = 0; j < joined; ++j) bits |= equal[i / Bytes::size + j] << j * Bytes::size % 64;
+      boundary.note(i, bits, Bytes::step);
+    }
+    // `first` starts a block, and in 32 bits the sums below take one vector.
+    const uint64_t block = first >> 2;
+    const auto place = [=](uint32_t position) {
+      const uint32_t sum = static_cast<uint32_t>(block) + (position >> 2);
+      const uint32_t carry = sum < static_cast<uint32_t>(block);
+      const uint32_t high = (static_cast<uint32_t>(block >> 32) + carry) & 0x3fffffff;  // 2^62 wraps
+      return Place{sum, high, position & 3};
+    };
+    settle(boundary, place, [=](int) { return low; }, out);
   }
 
   // The same with a threshold for each index, and for any indices.
@@ -77,57 +117,64 @@ class Drawer {
     Boundary boundary;
     for (int i = 0; i < count; i += Words::size) {
       const int live = count - i < Words::size ? count - i : Words::size;
-      uint64_t indices[Words::size];
-      for (int k = 0; k < Words::size; ++k) indices[k] = index(i + (k < live ? k : 0));
-      uint32_t words[4][Words::size];
-      words_of(indices, 4, kBytesDomain, words);
+      Drawn drawn;
+      draw([&](int k) { return placed(index(i + (k < live ? k : 0)), 4); }, kBytesDomain, drawn);
       for (int k = 0; k < live; ++k) {
-        const uint64_t t = threshold(i + k), within = indices[k] & 15;
-        const uint32_t byte = words[within >> 2][k] >> 8 * (within & 3) & 0xff;
+        const uint32_t within = drawn.within[k];
+        const uint32_t byte = drawn.words[within >> 2][k] >> 8 * (within & 3) & 0xff;
+        const uint64_t t = threshold(i + k);
         out[i + k] = byte >= t >> 32 ? 0xff : 0;
         boundary.at[boundary.count] = static_cast<uint16_t>(i + k);
         boundary.count += byte == t >> 32;
       }
     }
-    settle_any(
-        boundary, index, [&](int position) { return static_cast<uint32_t>(threshold(position)); },
-        [=](int position) { out[position] = 0; });
-  }
-
-  template <class Low, class Drop>
-  void settle(uint64_t first, Boundary& boundary, Low low, Drop drop) const {
-    settle_any(boundary, [=](int position) { return first + static_cast<uint64_t>(position); }, low,
-               drop);
+    settle(
+        boundary, [&](uint32_t position) { return placed(index(static_cast<int>(position)), 2); },
+        [&](int position) { return static_cast<uint32_t>(threshold(position)); }, out);
   }
 
  private:
-  // `drop(position)` for those boundary indices whose word is below their threshold's low bits.
-  template <class Index, class Low, class Drop>
-  void settle_any(Boundary& boundary, Index index, Low low, Drop drop) const {
-    for (int i = 0; i < boundary.count; i += Words::size) {
-      const int left = boundary.count - i, live = left < Words::size ? left : Words::size;
-      uint64_t indices[Words::size];
-      for (int k = 0; k < Words::size; ++k) indices[k] = index(boundary.at[i + (k < live ? k : 0)]);
-      uint32_t words[4][Words::size];
-      words_of(indices, 2, kBoundaryDomain, words);
-      for (int k = 0; k < live; ++k) {
-        const int position = boundary.at[i + k];
-        if (words[indices[k] & 3][k] < low(position)) drop(position);
-      }
-    }
+  // Where an index lies: the block's number in two words, and its place within.
+  struct Place {
+    uint32_t low, high, within;
+  };
+
+  // A block of each of some places.
+  struct Drawn {
+    uint32_t within[Words::size], words[4][Words::size];
+  };
+
+  // A block holds 2^shift indices.
+  static Place placed(uint64_t index, int shift) {
+    const uint64_t block = index >> shift;
+    return {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+            static_cast<uint32_t>(index) & ((1u << shift) - 1)};
   }
 
-  // The four words of the block of each index; a block holds 2^shift indices.
-  void words_of(const uint64_t* indices, int shift, uint32_t domain,
-                uint32_t (&words)[4][Words::size]) const {
+  template <class At>
+  void draw(At at, uint32_t domain, Drawn& drawn) const {
     uint32_t low[Words::size], high[Words::size];
     for (int k = 0; k < Words::size; ++k) {
-      const uint64_t block = indices[k] >> shift;
-      low[k] = static_cast<uint32_t>(block);
-      high[k] = static_cast<uint32_t>(block >> 32);
+      const Place place = at(k);
+      low[k] = place.low;
+      high[k] = place.high;
+      drawn.within[k] = place.within;
     }
     const auto blocks = philox_.scattered(Words::load(low), Words::load(high), domain);
-    for (int j = 0; j < 4; ++j) blocks.word[j].store(words[j]);
+    for (int j = 0; j < 4; ++j) blocks.word[j].store(drawn.words[j]);
+  }
+
+  // Boundary indices are kept if their word is not below their threshold's low bits.
+  template <class At, class Low>
+  void settle(Boundary& boundary, At at, Low low, uint8_t* out) const {
+    boundary.pad(Words::size);
+    for (int i = 0; i < boundary.count; i += Words::size) {
+      const uint16_t* positions = boundary.at + i;
+      Drawn drawn;
+      draw([&](int k) { return at(positions[k]); }, kBoundaryDomain, drawn);
+      for (int k = 0; k < Words::size; ++k)
+        out[positions[k]] = drawn.words[drawn.within[k]][k] < low(positions[k]) ? 0 : 0xff;
+    }
   }
 
   Philox<S> philox_;
@@ -140,7 +187,10 @@ class Window {
   explicit Window(const Drawer<S>& drawer) : drawer_(drawer) {}
 
   // The mask of `count` <= kTile indices from `first`; it draws `ahead` >= count if it must draw.
-  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold) {
+  // What the call before last gave may be overwritten.
+  template <class Meanwhile>
+  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold,
+                    Meanwhile& meanwhile) {
     const uint64_t skipped = first - start_;
     if (threshold == threshold_ && skipped < static_cast<uint64_t>(length_) &&
         skipped + static_cast<uint64_t>(count) <= static_cast<uint64_t>(length_))
@@ -150,16 +200,22 @@ class Window {
     start_ = first - static_cast<uint64_t>(before);
     length_ = (before + ahead + chunk - 1) / chunk * chunk;
     threshold_ = threshold;
-    drawer_.mask(start_, length_, threshold, mask_);
+    mask_ = mask_ == masks_[0] ? masks_[1] : masks_[0];
+    drawer_.mask(start_, length_, threshold, mask_, meanwhile);
     return mask_ + before;
+  }
+
+  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold) {
+    Idle idle;
+    return at(first, count, ahead, threshold, idle);
   }
 
  private:
   const Drawer<S>& drawer_;
   uint64_t start_ = 0, threshold_ = 0;
   int length_ = 0;
-  // A vector may read past the end of a mask; no chunk is longer than 256.
-  alignas(64) uint8_t mask_[kTile + 2 * 256 + 64];
+  alignas(64) uint8_t masks_[2][kTile + 2 * kChunk + kPast];
+  uint8_t* mask_ = masks_[0];
 };
 
 }  // namespace
