@@ -37,6 +37,8 @@ void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
         if (bias) v = v + S::load(bias);
       v = v * scale;
       if constexpr (F == Form::affine) v = v + shift;
+      if constexpr (A == Fate::masked && (F == Form::plain || F == Form::relu))
+        return S::store_kept(y, v, m);
       if constexpr (A == Fate::masked) v = v.where(m, fill);
     }
     if constexpr (F == Form::add || F == Form::bias_add)
@@ -79,9 +81,8 @@ class Plain {
   // Part `r` of those of `size` elements that come next.
   template <int size>
   void part(int r) {
-    const V zero = V::all(0);
     for (int k = r * size; k < (r + 1) * size; k += V::size)
-      S::store(row_.y + k, (S::load(row_.x + k) * scale_).where(mask_ + k, zero));
+      S::store_kept(row_.y + k, S::load(row_.x + k) * scale_, mask_ + k);
   }
 
   void pass(int count) {

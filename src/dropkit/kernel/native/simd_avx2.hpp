@@ -160,12 +160,25 @@ struct Avx2 {
             {_mm256_castsi256_ps(_mm256_and_si256(both, all(0xffff0000u)))}};
   }
   static void store(bfloat16* p, Pair a) {
-    const __m256i even = _mm256_srli_epi32(rounded(a.even), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), joined(a));
+  }
+
+  // Zero where the mask is.
+  template <class D, class V>
+  static void store_kept(D* p, V a, const uint8_t* mask) {
+    store(p, a.where(mask, V::all(0)));
+  }
+  static void store_kept(bfloat16* p, Pair a, const uint8_t* mask) {
+    const __m128i m = _mm_loadu_si128(reinterpret_cast<const __m128i*>(mask));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm256_blend_epi16(even, rounded(a.odd), 0xAA));
+                        _mm256_and_si256(_mm256_cvtepi8_epi16(m), joined(a)));
   }
 
  private:
+  static __m256i joined(Pair a) {
+    const __m256i even = _mm256_srli_epi32(rounded(a.even), 16);
+    return _mm256_blend_epi16(even, rounded(a.odd), 0xAA);
+  }
   // To nearest, ties to even, in the upper half. (dtypes.hpp says why nan needs no care.)
   static __m256i rounded(Single a) {
     const __m256i bits = _mm256_castps_si256(a.v);

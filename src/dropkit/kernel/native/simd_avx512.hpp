@@ -152,17 +152,28 @@ struct Avx512 {
     return {{_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))},
             {_mm512_castsi512_ps(_mm512_and_si512(both, all(0xffff0000u)))}};
   }
-  static void store(bfloat16* p, Pair a) {
-    const __m512i even = _mm512_srli_epi32(rounded(a.even), 16);
-    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xAAAAAAAAu, even, rounded(a.odd)));
+  static void store(bfloat16* p, Pair a) { _mm512_storeu_si512(p, joined(a)); }
+
+  // Zero where the mask is.
+  template <class D, class V>
+  static void store_kept(D* p, V a, const uint8_t* mask) {
+    store(p, a.where(mask, V::all(0)));
+  }
+  static void store_kept(bfloat16* p, Pair a, const uint8_t* mask) {
+    const __m256i m = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask));
+    _mm512_storeu_si512(p, _mm512_maskz_mov_epi16(_mm256_movepi8_mask(m), joined(a)));
   }
 
  private:
+  static __m512i joined(Pair a) {
+    const __m512i even = _mm512_srli_epi32(rounded(a.even), 16);
+    return _mm512_mask_blend_epi16(0xAAAAAAAAu, even, rounded(a.odd));
+  }
   // To nearest, ties to even, in the upper half. (dtypes.hpp says why nan needs no care.)
   static __m512i rounded(Single a) {
     const __m512i bits = _mm512_castps_si512(a.v);
-    const __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), all(1));
-    return _mm512_add_epi32(_mm512_add_epi32(bits, all(0x7fff)), last);
+    const __mmask16 odd = _mm512_test_epi32_mask(bits, all(0x10000));
+    return _mm512_add_epi32(bits, _mm512_mask_blend_epi32(odd, all(0x7fff), all(0x8000)));
   }
 };
 

@@ -118,6 +118,12 @@ struct Portable {
   static void store(D* p, Numbers<T> a) {
     for (int i = 0; i < a.size; ++i) narrow(a.v[i], p[i]);
   }
+
+  // Zero where the mask is.
+  template <class D, class V>
+  static void store_kept(D* p, V a, const uint8_t* mask) {
+    store(p, a.where(mask, V::all(0)));
+  }
 };
 
 }  // namespace
