@@ -1,0 +1,379 @@
+"""Sees every dropout of a model as it runs, whoever calls it, and asks a handler what to do.
+
+While a hooked module runs in training mode, a `TorchFunctionMode` is in force in its thread. It
+sees the functions of torch that drop; modules call them as well. Nothing of torch is replaced, and
+of the model nothing changes but its forward hooks, the extension that torch has for this.
+
+Each module has hooks, not the root alone: gradient checkpointing runs modules again in backward,
+when the root's forward is long over. A dropout that such a recomputation would not bring before the
+handler again is not brought before it the first time: masks have to be the same both times.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from threading import local
+from types import FrameType, FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+
+_REQUIRED = object()
+
+
+class _Signature(NamedTuple):
+    """What a function of torch takes."""
+
+    name: str
+    defaults: Mapping[str, Any]
+    """By parameter, in order; in place of its own name, the one in torch.nn.functional."""
+
+
+class Operation:
+    """A dropout that a model is about to run, with all of its arguments by name.
+
+    The names are those of `torch.nn.functional`: input, p, training and inplace; of attention,
+    which drops its weights, query, key, value, attn_mask, dropout_p and so on.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, arguments: dict[str, Any]) -> None:
+        self.function = function
+        self.name = name
+        self.arguments = arguments
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether this is attention, which drops its weights."""
+        return self.name == "scaled_dot_product_attention"
+
+    @property
+    def x(self) -> Tensor:
+        """What is dropped; of attention, the query."""
+        x: Tensor = self.arguments["query" if self.is_attention else "input"]
+        return x
+
+    @property
+    def rate(self) -> float:
+        """The fraction dropped; 0 outside of training."""
+        if self.is_attention:
+            return float(self.arguments["dropout_p"])
+        return float(self.arguments["p"]) if self.arguments["training"] else 0.0
+
+    def run(self, **changes: Any) -> Any:
+        """What torch makes of it, with other values for some arguments."""
+        arguments = self.arguments | changes
+        if _SIGNATURES[self.function].defaults is _BUILTIN:
+            return self.function(arguments["input"], arguments["p"], arguments["training"])
+        return self.function(**arguments)
+
+
+Handler = Callable[[Operation], Any]
+"""Gives the result of an operation. `operation.run()` is torch's."""
+
+_DROPOUT = {"input": _REQUIRED, "p": 0.5, "training": True, "inplace": False}
+_ALPHA = _DROPOUT | {"training": False}
+_BUILTIN = {"input": _REQUIRED, "p": _REQUIRED, "training": _REQUIRED}
+_ATTENTION = {
+    "query": _REQUIRED,
+    "key": _REQUIRED,
+    "value": _REQUIRED,
+    "attn_mask": None,
+    "dropout_p": 0.0,
+    "is_causal": False,
+    "scale": None,
+    "enable_gqa": False,
+}
+
+
+def _signatures() -> Iterator[tuple[Callable[..., Any], _Signature]]:
+    """The functions of torch that drop."""
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
+        yield getattr(functional, name), _Signature(name, _DROPOUT)
+    for name in ("alpha_dropout", "feature_alpha_dropout"):
+        yield getattr(functional, name), _Signature(name, _ALPHA)
+    for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+        yield getattr(torch, name), _Signature(name, _BUILTIN)
+        yield getattr(torch, f"{name}_"), _Signature(f"{name}_", _BUILTIN)
+    attention = functional.scaled_dot_product_attention
+    yield attention, _Signature("scaled_dot_product_attention", _ATTENTION)
+
+
+_SIGNATURES = dict(_signatures())
+
+
+def operation(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Operation | None:
+    """A call as an operation; None if it is none, or torch has to complain of it."""
+    signature = _SIGNATURES.get(function)
+    if signature is None:
+        return None
+    arguments = dict(signature.defaults)
+    arguments.update(zip(signature.defaults, args, strict=False))
+    arguments.update(kwargs)
+    if "train" in arguments:
+        arguments["training"] = arguments.pop("train")
+    found = Operation(function, signature.name, arguments)
+    fits = len(arguments) == len(signature.defaults)
+    given = fits and not any(value is _REQUIRED for value in arguments.values())
+    return found if given and isinstance(found.x, Tensor) else None
+
+
+class _Mode(TorchFunctionMode):
+    """Brings the dropouts among torch's functions before a handler."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__()
+        self.handler = handler
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a function of torch, or ask the handler to."""
+        kwargs = kwargs or {}
+        if func not in _SEEN or any(kind is not Tensor for kind in types):
+            return func(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            with self:
+                return _OPENED(*args, **kwargs)
+        found = operation(func, args, kwargs)
+        if found is None or not self.is_seen_again():
+            return func(*args, **kwargs)
+        return self.handler(found)
+
+    def is_seen_again(self) -> bool:
+        """Whether this call is seen again, should gradient checkpointing run it again."""
+        return True
+
+
+def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of torch whose body can be seen into: it is not stopped at its first line.
+
+    Without `__name__` among its globals a compiler takes the dictionary as it is.
+    """
+    world = {**function.__globals__, "has_torch_function": lambda _: False}
+    del world["__name__"]
+    opened = FunctionType(function.__code__, world, function.__name__, function.__defaults__)
+    opened.__kwdefaults__ = function.__kwdefaults__
+    return opened
+
+
+_OPENED = _opened(functional.multi_head_attention_forward)
+_SEEN = frozenset(_SIGNATURES) | {functional.multi_head_attention_forward}
+
+
+class _Entered(NamedTuple):
+    """A module that runs: the frame of its call, and whether the mode is in force within."""
+
+    call: FrameType
+    active: bool
+
+
+class _Thread(local):
+    def __init__(self) -> None:
+        self.entered: list[_Entered] = []
+
+
+class _Eager(_Mode):
+    """In force between the hooks before and after a module; one for each handler."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(handler)
+        self._thread = _Thread()
+
+    def before(self, module: nn.Module, hook: FrameType) -> None:
+        """A module begins: in force if it is in training, and out of force if it is not."""
+        entered, call = self._thread.entered, _outer(_outer(hook))
+        if entered and not any(frame is entered[-1].call for frame in _frames(call)):
+            self._forget()
+        active = bool(entered) and entered[-1].active
+        entered.append(_Entered(call, self._turn(active, module.training)))
+
+    def after(self, hook: FrameType) -> bool:
+        """A module ended, or raised. False if it is another that has begun last."""
+        entered, caller = self._thread.entered, _outer(hook)
+        if not entered or entered[-1].call not in (caller, _outer(caller)):
+            return False
+        active = entered.pop().active
+        left = self._turn(active, bool(entered) and entered[-1].active)
+        if left and not entered:
+            self._forget()
+        return True
+
+    def _turn(self, active: bool, wanted: bool) -> bool:
+        """Put the mode in force or, if it is the innermost, out of it; say whether it is."""
+        if wanted and not active:
+            _enter(self)
+            return True
+        if active and not wanted and _innermost() is self:
+            _leave(self)
+            return False
+        return active
+
+    def is_seen_again(self) -> bool:
+        entered = self._thread.entered
+        for frame in _frames(sys._getframe(2)):
+            if entered and frame is entered[-1].call:
+                return True
+            if frame.f_code.co_qualname in _CHECKPOINTS:
+                return False
+        self._forget()
+        return False
+
+    def _forget(self) -> None:
+        """Modules were left without the hooks after them, as Ctrl-C leaves them in torch."""
+        self._thread.entered.clear()
+        stack = _stack()
+        for _ in stack:
+            _leave(self)
+        for mode in stack:
+            if mode is not self:
+                _enter(mode)
+
+
+_CHECKPOINTS = frozenset({"checkpoint", "CheckpointFunction.forward"})
+"""What gradient checkpointing is called, in torch and by those who do as torch does."""
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _outer(frame: FrameType) -> FrameType:
+    return frame.f_back or frame
+
+
+def _enter(mode: TorchFunctionMode) -> None:
+    mode.__enter__()  # type: ignore[no-untyped-call]
+
+
+def _leave(mode: TorchFunctionMode) -> None:
+    """Put the innermost mode out of force."""
+    mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def _stack() -> list[TorchFunctionMode]:
+    """The modes in force, the innermost last."""
+    return _get_current_function_mode_stack()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _innermost() -> object:
+    stack = _stack()
+    return stack[-1] if stack else None
+
+
+class _Traced(_Mode):
+    """In force while a compiler or an export looks at a module; there are no frames to go by."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a function of torch, or ask the handler to."""
+        if func is Tensor.unflatten:  # of which torch's compiler cannot see the end, under a mode
+            func = torch.unflatten
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def before(self, module: nn.Module) -> None:
+        """A module begins."""
+        mode = _innermost()
+        nested = isinstance(mode, _Traced) and mode.handler is self.handler
+        if module.training and not nested:
+            _enter(self)
+
+    def after(self) -> None:
+        """A module ended."""
+        if _innermost() is self:
+            _leave(self)
+
+
+_eager = cache(_Eager)
+
+
+class _Hook:
+    """What stands in a module. It knows the handler, and not the module; so a copy has its own."""
+
+    def __init__(self, mode: _Traced) -> None:
+        self.mode = mode
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.mode.handler == self.mode.handler
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.mode.handler))
+
+
+class _Before(_Hook):
+    def __call__(self, module: nn.Module, args: object) -> None:
+        if torch.compiler.is_compiling():
+            self.mode.before(module)
+        else:
+            _eager(self.mode.handler).before(module, sys._getframe(0))
+
+
+class _After(_Hook):
+    def __call__(self, module: nn.Module, args: object, result: object) -> None:
+        if torch.compiler.is_compiling():
+            self.mode.after()
+        elif not _eager(self.mode.handler).after(sys._getframe(0)):
+            self.mode.after()  # compiled up to somewhere within the module
+
+
+def attach(model: nn.Module, handler: Handler) -> None:
+    """From now on, `handler` is asked about the dropouts of a model in training; once is enough."""
+    for module in _hooked(model):
+        mode = _Traced(handler)
+        if _Before(mode) not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_Before(mode), prepend=True)
+            module.register_forward_hook(_After(mode), always_call=True)
+
+
+def detach(model: nn.Module, handler: Handler) -> None:
+    """Take back what `attach` did, in a copy of the model too."""
+    hook: object
+    mode = _Traced(handler)
+    for module in model.modules():
+        for number, hook in list(module._forward_pre_hooks.items()):
+            if hook == _Before(mode):
+                del module._forward_pre_hooks[number]
+        for number, hook in list(module._forward_hooks.items()):
+            if hook == _After(mode):
+                del module._forward_hooks[number]
+                module._forward_hooks_always_called.pop(number, None)
+
+
+def _hooked(model: nn.Module) -> Iterator[nn.Module]:
+    """Modules that may drop, or be run again by gradient checkpointing.
+
+    Not the inside of torch's encoder layer: a hook there shuts the fast path that it has for eval.
+    """
+    inside = {
+        part
+        for layer in model.modules()
+        if isinstance(layer, nn.TransformerEncoderLayer)
+        for part in layer.modules()
+    }
+    for module in model.modules():
+        if module is model or not (module in inside or _is_calm(module)):
+            yield module
+
+
+def _is_calm(module: nn.Module) -> bool:
+    """Whether it is one of torch's own that never drop, and only pass on to their parts."""
+    room, _, name = type(module).__module__.rpartition(".")
+    drops = name in ("dropout", "transformer") or isinstance(module, nn.MultiheadAttention)
+    return room == "torch.nn.modules" and not drops
