@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dropkit.kernel import Stream
-from dropkit.kernel.streams import realized
 from dropkit.records import Cocktail
 from dropkit.training.doses import Doses, row_loss
 from dropkit.training.encoding import Layout
@@ -50,7 +49,7 @@ def test_masking_swaps_features_as_a_whole() -> None:
 def test_masking_takes_a_cell_of_another_row_at_its_rate() -> None:
     """Mutants: cells replaced by zero; the keep rate for the rate; one draw for all features."""
     seen = MASKING.corrupt(numbered(), Stream(1))
-    rate = float(realized(torch.tensor(0.2)))
+    rate = float(torch.tensor(0.2))
     swapped = [other(seen.numbers)[1, :, 0], other(seen.numbers)[1, :, 1]]
     swapped += [other(seen.flags)[1, :, 0], other(seen.codes)[1, :, 0]]
     for feature in swapped:
@@ -153,7 +152,7 @@ def test_input_dropout_drops_features_as_a_whole() -> None:
     assert (masks.numbers[0] == 1).all() and (masks.others[0] == 1).all()
     for block in (masks.others[1, :, :3], masks.others[1, :, 3:]):
         assert torch.equal(block.amin(1), block.amax(1))
-    rate = float(realized(torch.tensor(0.2)))
+    rate = float(torch.tensor(0.2))
     features = [
         masks.numbers[1, :, 0],
         masks.numbers[1, :, 1],
@@ -172,7 +171,7 @@ def test_hidden_dropout_is_each_member_s_own_on_every_layer() -> None:
     masks = doses(*(Cocktail(hidden_dropout=rate) for rate in rates)).masks(SHAPE, ROWS, Stream(3))
     assert masks.numbers is None and masks.hidden is not None
     assert [tuple(mask.shape) for mask in masks.hidden] == [(3, ROWS, 8), (3, ROWS, 7)]
-    for member, rate in enumerate(realized(torch.tensor(rates)).tolist()):
+    for member, rate in enumerate(torch.tensor(rates).tolist()):
         for mask in masks.hidden:
             assert within(int((mask[member] == 0).sum()), mask[member].numel(), rate)
     first, second = (mask[2, :, :7] == 0 for mask in masks.hidden)

@@ -14,7 +14,6 @@ import torch
 from scipy import stats
 
 from dropkit.kernel import Stream, derive
-from dropkit.kernel.streams import realized
 from workbench import ALARM, within
 
 RATES = (0.0, 0.001, 0.1, 0.5, 0.95)
@@ -24,34 +23,19 @@ SHAPES = ((1, 100_003), (7, 11, 1301), (3, 40_001))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("rate", RATES)
 def test_a_mask_drops_at_its_rate(rate: float, shape: tuple[int, ...]) -> None:
-    """Mutants: the rate kept instead of dropped; a threshold of 8 bits, or off by 2**-15."""
+    """Mutants: the rate kept instead of dropped; a threshold of 8 bits."""
     asked = torch.tensor(rate)
     kept = Stream(1).mask(asked, shape)
     assert kept.dtype == torch.bool
     assert kept.shape == shape
-    assert within(int((~kept).sum()), math.prod(shape), float(realized(asked)))
-
-
-@pytest.mark.parametrize("rate", [2**-16, 3 * 2**-16, 1 - 2**-16])
-def test_the_finest_rates_are_exact(rate: float) -> None:
-    """Mutant: `>` for `>=`, a rate that is one 2**-16 too high."""
-    count = 4_000_000
-    dropped = int((~Stream(3).mask(torch.tensor(rate), (count,))).sum())
-    assert within(dropped, count, rate)
-
-
-@pytest.mark.parametrize("rate", RATES)
-def test_the_realized_rate_is_the_nearest_of_65536(rate: float) -> None:
-    got = float(realized(torch.tensor(rate)))
-    assert abs(got - rate) <= 2**-17
-    assert (got * 2**16).is_integer()
+    assert within(int((~kept).sum()), math.prod(shape), float(asked))
 
 
 def test_a_rate_next_to_one_still_keeps_a_few() -> None:
     """Mutant: a rate rounded up to 1, whose threshold wraps around: all kept, times infinity."""
-    factor = Stream(1).keep(torch.tensor(1 - 2**-18), (1_000_000,))
+    factor = Stream(1).keep(torch.tensor(1 - 2**-18), (4_000_000,))
     assert factor.isfinite().all()
-    assert within(int((factor != 0).sum()), 1_000_000, 2**-16)
+    assert within(int((factor != 0).sum()), 4_000_000, 2**-18)
 
 
 def test_a_rate_of_zero_keeps_everything_exactly() -> None:
@@ -63,7 +47,7 @@ def test_each_member_has_its_own_rate() -> None:
     """Mutants: rates that broadcast along the wrong axis; the first member's rate for all."""
     rates = torch.tensor([0.0, 0.02, 0.5, 0.9]).view(4, 1, 1)
     kept = Stream(5).mask(rates, (4, 101, 103))
-    for member, rate in enumerate(realized(rates).flatten().tolist()):
+    for member, rate in enumerate(rates.flatten().tolist()):
         assert within(int((~kept[member]).sum()), 101 * 103, rate)
 
 
@@ -96,10 +80,10 @@ def test_each_lane_of_a_word_has_the_rate(lane: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_inverted_scaling_has_mean_one(rate: float) -> None:
-    """Mutants: no scaling (mean 1 - rate); scaling by the asked rate and not the realized one."""
+    """Mutant: no scaling (mean 1 - rate)."""
     asked = torch.tensor(rate)
     factor = Stream(1).keep(asked, (200_001,))
-    keep = 1.0 - float(realized(asked))
+    keep = 1.0 - float(asked)
     survivors = factor[factor != 0]
     assert torch.allclose(survivors.double() * keep, torch.ones((), dtype=torch.float64))
     assert within(len(survivors), 200_001, keep)

@@ -162,8 +162,7 @@ def normal(
 def subset(rows: int, count: int, keep: int, *, key: Key, device: torch.device) -> Tensor:
     """For each row, `keep` of the numbers below `count`, sorted; all subsets as likely."""
     words = _words((rows, count, 2), key, (), 0, device)
-    rank = (words[..., 0] << 31) ^ words[..., 1]
-    return rank.argsort(dim=1, stable=True)[:, :keep].sort(dim=1).values
+    return reference.joined(words).argsort(dim=1, stable=True)[:, :keep].sort(dim=1).values
 
 
 def check_rates(rates: Tensor) -> None:
@@ -222,7 +221,7 @@ def _run(count: int, base: int, key: Key, device: torch.device) -> Tensor:
         bits = operators.words_op(operators.tensor_key(key, device), count, signed(base))
     else:
         bits = dispatch.words(count, base, key, device)
-    return bits.to(torch.int64) & 0xFFFFFFFF
+    return reference.unsigned(bits)
 
 
 def _words_at(index: Tensor, key: Key) -> Tensor:

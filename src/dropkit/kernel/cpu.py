@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,30 +35,34 @@ def dropout(x: Tensor, y: Tensor, mask: Mask, affine: Affine) -> bool:
     if code is None:
         return False
     key, rate, strides, base = mask
-    if isinstance(rate, Tensor):
-        return _rated(x, y, code, mask, affine)
-    if strides is None and x.is_contiguous() and y.is_contiguous():
+    runs = strides is None and x.is_contiguous() and y.is_contiguous()
+    if runs and not isinstance(rate, Tensor):
         NATIVE.flat(
             x.data_ptr(), y.data_ptr(), code, x.numel(), base & WORD64, _host(key),
             threshold(rate), *affine, _threads(),
         )  # fmt: skip
-        return True
-    NATIVE.strided(
-        x.data_ptr(), y.data_ptr(), code, tuple(x.shape), x.stride(), y.stride(),
-        _strides(mask, x), base & WORD64, _host(key), threshold(rate), *affine, _threads(),
-    )  # fmt: skip
+    else:
+        _strided(x.data_ptr(), x.stride(), y, mask, affine)
     return True
 
 
-def _rated(x: Tensor, y: Tensor, code: int, mask: Mask, affine: Affine) -> bool:
-    rates = cast(Tensor, mask.rate)
-    limits, kept = thresholds(rates), scales(rates, affine)
-    NATIVE.rated(
-        x.data_ptr(), y.data_ptr(), code, tuple(x.shape), x.stride(), y.stride(),
-        _strides(mask, x), mask.base & WORD64, _host(mask.key), limits.data_ptr(),
-        kept.data_ptr(), limits.expand(x.shape).stride(), _threads(),
-    )  # fmt: skip
+def factor(y: Tensor, mask: Mask, affine: Affine) -> bool:
+    """y = the scale where the mask keeps, 0 where it drops."""
+    _strided(0, (0,) * y.dim(), y, mask, affine)
     return True
+
+
+def _strided(x: int, x_strides: Sequence[int], y: Tensor, mask: Mask, affine: Affine) -> None:
+    """Any strides, any rates; x at an address, or 1 everywhere."""
+    code, strides = native.DTYPES[y.dtype], _strides(mask, y)
+    place = (x, y.data_ptr(), code, tuple(y.shape), x_strides, y.stride(), strides)
+    stream = (mask.base & WORD64, _host(mask.key))
+    if isinstance(mask.rate, Tensor):
+        limits, kept = thresholds(mask.rate), scales(mask.rate, affine)
+        reach = limits.expand(y.shape).stride()
+        NATIVE.rated(*place, *stream, limits.data_ptr(), kept.data_ptr(), reach, _threads())
+    else:
+        NATIVE.strided(*place, *stream, threshold(mask.rate), *affine, _threads())
 
 
 def keep(y: Tensor, mask: Mask) -> bool:

@@ -43,6 +43,15 @@ def keep(mask: Mask, sizes: Sequence[int], device: torch.device) -> Tensor:
     return y
 
 
+def factor(mask: Mask, affine: Affine, sizes: Sequence[int], device: torch.device) -> Tensor:
+    """What dropout multiplies by: a scale where the mask keeps, 0 where it drops; in float32."""
+    y = torch.empty(tuple(sizes), device=device)
+    kernel = _kernel(y)
+    if kernel is None or not kernel.factor(y, mask, affine):
+        y.copy_(reference.dropout(torch.ones_like(y), mask, affine))
+    return y
+
+
 def words(
     count: int, base: int, key: Key, device: torch.device, domain: int = reference.WORDS
 ) -> Tensor:

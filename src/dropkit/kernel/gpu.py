@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec
 
@@ -36,17 +36,29 @@ def _tried(call: Callable[_P, None]) -> Callable[_P, bool]:
 @_tried
 def dropout(x: Tensor, y: Tensor, mask: Mask, affine: Affine) -> None:
     """y = what becomes of x. y may be x."""
-    key, base = _on(mask.key, x), mask.base
     if mask.strides is None and _runs(x, y) and not isinstance(mask.rate, Tensor):
-        triton.flat(x, y, key, base, threshold(mask.rate), *_numbers(affine))
-        return
-    place = (x.shape, x.stride(), y.stride(), _strides(mask, x))
+        key = _on(mask.key, x)
+        triton.flat(x, y, key, mask.base, threshold(mask.rate), *_numbers(affine))
+    else:
+        _strided(x, x.stride(), y, mask, affine)
+
+
+@_tried
+def factor(y: Tensor, mask: Mask, affine: Affine) -> None:
+    """y = the scale where the mask keeps, 0 where it drops."""
+    _strided(None, (0,) * y.dim(), y, mask, affine)
+
+
+def _strided(
+    x: Tensor | None, x_strides: Sequence[int], y: Tensor, mask: Mask, affine: Affine
+) -> None:
+    """Any strides, any rates; x, or 1 everywhere."""
+    place = (x, y, y.shape, x_strides, y.stride(), _strides(mask, y), _on(mask.key, y), mask.base)
     if isinstance(mask.rate, Tensor):
         limits, kept = thresholds(mask.rate), scales(mask.rate, affine)
-        reach = limits.expand(x.shape).stride()
-        triton.rated(x, y, *place, key, base, limits, kept, reach)
+        triton.rated(*place, limits, kept, limits.expand(y.shape).stride())
     else:
-        triton.strided(x, y, *place, key, base, threshold(mask.rate), *_numbers(affine))
+        triton.strided(*place, threshold(mask.rate), *_numbers(affine))
 
 
 @_tried

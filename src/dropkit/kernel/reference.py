@@ -76,6 +76,16 @@ def words(index: Tensor, key: Key, domain: int = WORDS) -> Tensor:
     return _pick(philox(_quotient(index, 2), key, domain), index & 3)
 
 
+def unsigned(words: Tensor) -> Tensor:
+    """Words that came as int32, in int64."""
+    return words.to(torch.int64) & WORD
+
+
+def joined(pairs: Tensor) -> Tensor:
+    """Pairs of words, along the last axis, as numbers of 63 bits."""
+    return (pairs[..., 0] << 31) ^ (pairs[..., 1] >> 1)
+
+
 def uniform(bits: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Words as numbers from [0, 1), in steps of 2**-24 (float64: 2**-32)."""
     if dtype == torch.float64:
