@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -387,3 +389,36 @@ def test_an_indexing_is_affine() -> None:
     assert indexing((2, 3, 4), (0, 2)) == ((0, 1, 0), 0)
     assert indexing((2, 3, 4), (1,), 12) == ((4, 0, 1), 4)
     assert indexing((), (), 9) == (None, 9)
+
+
+# ---- the page that describes the stream
+
+PAGE = (Path(__file__).parent.parent / "docs" / "bitstream.md").read_text("utf-8")
+
+
+def test_the_page_s_vectors_are_the_stream_s() -> None:
+    rows = re.findall(r"^\| `0x(\w{16})` \| `(\w{32})` \| `([\w ]{35})` \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 3
+    for key, run, four in rows:
+        number = int(key, 16)
+        drawn = b"".join(word.to_bytes(4, "little") for word in words(0, number, 0))
+        assert drawn.hex() == run
+        assert " ".join(f"{word:08x}" for word in words(0, number, 2)) == four
+
+
+def test_the_page_s_masks_are_ours() -> None:
+    rows = re.findall(r"^\| (0\.\d) \| ([\d^ +]+) \| `([01]{32})` \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    for rate, first, mask in rows:
+        base = 0 if first == "0" else (1 << 36) + 5
+        kept = kernel.keep((32,), float(rate), key=KEY, offset=base, device=CPU)
+        assert "".join(str(int(keep)) for keep in kept) == mask
+
+
+def test_the_page_s_refinements_are_ours() -> None:
+    rows = re.findall(r"^\| (\d+) \| `(\w{8})` \| (kept|dropped) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 3
+    for index, word, verdict in rows:
+        assert f"{words(int(index) >> 2, KEY, 1)[int(index) & 3]:08x}" == word
+        kept = kernel.keep((1,), 0.1, key=KEY, offset=int(index), device=CPU)
+        assert bool(kept) == (verdict == "kept")
