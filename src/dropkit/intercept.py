@@ -193,7 +193,7 @@ class _Eager(_Mode):
     def before(self, module: nn.Module, hook: FrameType) -> None:
         """A module begins: in force if it is in training, and out of force if it is not."""
         entered, call = self._thread.entered, _outer(_outer(hook))
-        if entered and not any(frame is entered[-1].call for frame in _frames(call)):
+        if not entered or not any(frame is entered[-1].call for frame in _frames(call)):
             self._forget()
         active = bool(entered) and entered[-1].active
         entered.append(_Entered(call, self._turn(active, module.training)))
@@ -226,18 +226,18 @@ class _Eager(_Mode):
                 return True
             if frame.f_code.co_qualname in _CHECKPOINTS:
                 return False
-        self._forget()
-        return False
+        return False  # left behind: see below
 
     def _forget(self) -> None:
-        """Modules were left without the hooks after them, as Ctrl-C leaves them in torch."""
+        """Begin anew. Torch leaves a module without the hooks after it when Ctrl-C stops it."""
         self._thread.entered.clear()
         stack = _stack()
-        for _ in stack:
-            _leave(self)
-        for mode in stack:
-            if mode is not self:
-                _enter(mode)
+        if self in stack:
+            for _ in stack:
+                _leave(self)
+            for mode in stack:
+                if mode is not self:
+                    _enter(mode)
 
 
 _CHECKPOINTS = frozenset({"checkpoint", "CheckpointFunction.forward"})
@@ -334,12 +334,19 @@ class _After(_Hook):
 
 
 def attach(model: nn.Module, handler: Handler) -> None:
-    """From now on, `handler` is asked about the dropouts of a model in training; once is enough."""
+    """From now on `handler` is asked about the dropouts of a model in training.
+
+    Of several the last is asked first; what it lets run comes before the others. To attach one
+    twice does nothing more.
+    """
     for module in _hooked(model):
-        mode = _Traced(handler)
-        if _Before(mode) not in module._forward_pre_hooks.values():
+        mode, hooks = _Traced(handler), module._forward_pre_hooks
+        others = [number for number, hook in hooks.items() if isinstance(hook, _Before)]
+        if not any(hooks[number] == _Before(mode) for number in others):
             module.register_forward_pre_hook(_Before(mode), prepend=True)
-            module.register_forward_hook(_After(mode), always_call=True)
+            module.register_forward_hook(_After(mode), always_call=True, prepend=True)
+        for number in reversed(others):  # the last to come is the innermost: it is asked first
+            hooks.move_to_end(number, last=False)
 
 
 def detach(model: nn.Module, handler: Handler) -> None:
