@@ -22,6 +22,7 @@ from dropkit.nn import (
     ZoneoutGRUCell,
     ZoneoutLSTMCell,
 )
+from dropkit.nn.recurrent import chunk
 
 LENGTHS = torch.tensor([3, 5, 1, 5])  # not sorted, so that packing reorders the batch
 PAIRS = [(VariationalLSTM, nn.LSTM), (VariationalGRU, nn.GRU)]
@@ -291,6 +292,21 @@ def test_keys_generators_copies(kind: Any, torchs: Any) -> None:
     drawn = [rnn(x, generator=torch.Generator().manual_seed(4))[0] for _ in range(2)]
     assert torch.equal(*drawn)
     assert "weight_dropout=0.3" in repr(rnn)
+
+
+def test_weights_for_cudnn_are_one_chunk() -> None:
+    lstm = nn.LSTM(6, 8, 2, bidirectional=True)
+    weights = list(lstm.parameters())
+    views = chunk(weights)
+    assert all(map(torch.equal, views, weights))
+    size, end = sum(weight.numel() for weight in weights), 0
+    for view in sorted(views, key=Tensor.data_ptr):
+        assert view.is_contiguous() and view.storage_offset() == end
+        end += view.numel()
+    assert end == size == views[0].untyped_storage().nbytes() // 4
+    assert max(v.storage_offset() for v in views if v.dim() == 2) < min(
+        v.storage_offset() for v in views if v.dim() == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -390,16 +390,14 @@ def _repacked(like: PackedSequence, data: Tensor) -> PackedSequence:
 
 
 def _contiguous(weights: list[Tensor]) -> list[Tensor]:
-    """On CUDA, the weights as views of one chunk, as cuDNN lays them out; elsewhere as they are.
+    """On CUDA, the weights as cuDNN wants them, so that it copies nothing and does not warn."""
+    return chunk(weights) if weights[0].is_cuda else weights
 
-    Matrices come first, then biases, each in torch's order; so cuDNN copies nothing, and does not
-    warn.
-    """
-    if not weights[0].is_cuda:
-        return weights
+
+def chunk(weights: list[Tensor]) -> list[Tensor]:
+    """The weights as views of one tensor: matrices first, then biases, each in torch's order."""
     order = sorted(range(len(weights)), key=lambda n: weights[n].dim() == 1)
-    chunk = torch.cat([weights[n].reshape(-1) for n in order])
-    views = dict(
-        zip(order, chunk.split_with_sizes([weights[n].numel() for n in order]), strict=True)
-    )
-    return [views[n].view(weight.shape) for n, weight in enumerate(weights)]
+    whole = torch.cat([weights[n].reshape(-1) for n in order])
+    views = whole.split_with_sizes([weights[n].numel() for n in order])
+    placed = dict(zip(order, views, strict=True))
+    return [placed[n].view(weight.shape) for n, weight in enumerate(weights)]

@@ -48,11 +48,11 @@ class Zoneout(nn.Module):
     In eval mode, the expectation.
 
     Args:
-        cell: a module called as cell(input, state), which gives the next state: a tensor, or a
+        cell: a module called as cell(x, state), which gives the next state: a tensor, or a
             tuple of tensors. Without a state it starts from zeros, as torch's cells do.
         p: the fraction of units that keep their value; or one for each part of the state.
 
-    Shape: those of the cell. `forward(input, state=None, *, key=None, generator=None)`.
+    Shape: those of the cell. `forward(x, state=None, *, key=None, generator=None)`.
 
     Raises:
         SettingError: a rate outside [0, 1]; as many rates as the state has no parts.
@@ -77,14 +77,14 @@ class Zoneout(nn.Module):
 
     def forward(
         self,
-        input: Tensor,
+        x: Tensor,
         state: Any = None,
         *,
         key: Key | None = None,
         generator: torch.Generator | None = None,
     ) -> Any:
         """The next state."""
-        new = self.cell(input, state)
+        new = self.cell(x, state)
         whole = isinstance(new, Tensor)
         parts = (new,) if whole else tuple(new)
         rates = self.p if isinstance(self.p, tuple) else (self.p,) * len(parts)
