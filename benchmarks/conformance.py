@@ -36,6 +36,19 @@ LIBRARIES = {
 }
 CELLS = {"pass": "ok", "fail": "**FAIL**", "not applicable": "-"}
 
+WHY = {
+    "rate": "The seed rate of the DropBlock paper ignores that blocks overlap, so that too few are "
+    "dropped where p is large. timm seeds the whole map at the rate that is meant for its inner "
+    "part, so that too many are.",
+    "rate_by_position": "What lies near a border is in fewer blocks than what lies in the middle.",
+    "half": "The factor is rounded to the half before it multiplies. In bfloat16 at rate 0.1 it is "
+    "1.109 in place of 1.111, and so is the mean. This is the CPU; CUDA's kernel was not run.",
+    "rate_one": "A division by 1 - p that has no case for 0; and a seed rate that is below 1 where "
+    "p is 1, so that not all is dropped.",
+    "in_place": "The layers take `inplace`, and do not pass it on.",
+    "vmap_different": "vmap does not see a draw into a tensor that was not made from its input.",
+}
+
 HEAD = """# Conformance
 
 `dropkit.testing` holds a dropout against what it claims: its rate at every position, its values,
@@ -102,6 +115,8 @@ def failures(reports: list[Report]) -> Iterator[str]:
                 by_evidence.setdefault(evidence(found), []).append(subject)
         if by_evidence:
             yield f"\n### {name.replace('_', ' ')}\n"
+            if name in WHY:
+                yield f"{WHY[name]}\n"
             for words, subjects in by_evidence.items():
                 yield f"- {', '.join(subjects)}: {words}"
 

@@ -31,7 +31,7 @@ class Bench:
         self.seed = seed
         self.times = 16 if thorough else 1
         """How many times the usual sample; 16 halve the smallest bias that is seen, twice."""
-        self.sample = cache(self._sample)
+        self.slim = cache(self._slim)
         """Slim draws at a rate; made once a run."""
 
     # ---- layers and inputs
@@ -123,7 +123,7 @@ class Bench:
             return independent[0] if independent else None
         return 0 if self.subject.sizes == "batch" and 0 in independent else None
 
-    def _sample(self, p: float) -> Tensor:
+    def _slim(self, p: float) -> Tensor:
         self.reseed(1, round(p * 2**40))
         return self.draws(p, slim=True)
 
@@ -159,8 +159,9 @@ class Bench:
 
 def dependence(first: Tensor, second: Tensor) -> float:
     """The chance of bits that agree so much, or so little, were they independent."""
-    both = int((first & second).sum())
-    return hypergeometric_chance(both, first.numel(), int(first.sum()), int(second.sum()))
+    both = int(torch.count_nonzero(first & second))
+    ones = (int(torch.count_nonzero(bits)) for bits in (first, second))
+    return hypergeometric_chance(both, first.numel(), *ones)
 
 
 def _applied(made: nn.Module | Callable[[Tensor, bool], Tensor], training: bool) -> Apply:

@@ -55,7 +55,7 @@ def independent_elements(bench: Bench) -> str:
     """An element's draw says nothing of another's, near or far, along any independent axis."""
     lags = 0
     for p in (0.5, 0.1) if bench.subject.drops else (0.5,):
-        bits = bench.untied(bench.sample(p))
+        bits = bench.untied(bench.slim(p))
         pairs = dict(_neighbours(bits)) | dict(_lagged(bits.flatten()))
         _judge(pairs, f"elements at {p}")
         lags = max(lags, len(pairs))

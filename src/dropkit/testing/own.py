@@ -69,69 +69,8 @@ def dropkit_layers() -> list[Subject]:
 
 
 def dropkit_functions() -> list[Subject]:
-    """Functions of `dropkit.functional` that no layer is only a face of."""
-    functional = importlib.import_module("dropkit.functional")
-    return [
-        _function(
-            "dropout (classic)",
-            lambda x, p, training=True, **named: functional.dropout(
-                x, p, training, scaling="classic", **named
-            ),
-            shape=_SEQUENCE,
-            scaling="classic",
-        ),
-        _function(
-            "dropout_add",
-            lambda x, p, training=True, **named: functional.dropout_add(
-                x, torch.zeros_like(x), p, training, **named
-            ),
-            shape=_SEQUENCE,
-            claims=_UNSHARDED,
-        ),
-        _function(
-            "zoneout",
-            lambda x, p, training=True, **named: functional.zoneout(
-                x, torch.zeros_like(x), p, training, **named
-            ),
-            shape=_SEQUENCE,
-            scaling="classic",
-        ),
-        _function(
-            "variational_dropout",
-            lambda x, p, training=True, **named: functional.variational_dropout(
-                x, x.new_tensor(math.log(p / (1 - p)) if p else 0.0), training and p > 0, **named
-            ),
-            shape=_SEQUENCE,
-            law=Gaussian(),
-            claims=STANDARD - {"half"},
-        ),
-        _function(
-            "embedding_dropout",
-            partial(_embedded, functional.embedding_dropout),
-            shape=(8, 12, 5),
-            shared=(2,),
-            sizes="fixed",
-            claims=_UNPLACED,
-        ),
-        _function(
-            "patch_dropout",
-            partial(_patches, functional.patch_dropout),
-            shape=(8, 10, 5),
-            shared=(2,),
-            law=Subset(tied=(1,), count=lambda p, n: n - max(1, round(n * (1 - p)))),
-            scaling="none",
-            claims=_UNPLACED - {"rate one"},
-        ),
-        _function(
-            "drop_connect",
-            lambda x, p, training=True, **named: functional.drop_connect(
-                torch.eye(len(x), dtype=x.dtype, device=x.device), x.T, None, p, training, **named
-            ),
-            shape=(16, 12),
-            sizes="fixed",
-            claims=_UNPLACED - {"integer"},
-        ),
-    ]
+    """Functions of `dropkit.functional` that no layer above is a face of."""
+    return [_function(adapter, **settings) for adapter, settings in _FUNCTIONS]
 
 
 def _layer(make: Callable[..., Any], **settings: Any) -> Subject:
@@ -146,39 +85,103 @@ def _layer(make: Callable[..., Any], **settings: Any) -> Subject:
     )
 
 
-def _function(name: str, function: Callable[..., Tensor], **settings: Any) -> Subject:
+def _function(adapter: Callable[..., Tensor], **settings: Any) -> Subject:
+    function = partial(adapter, importlib.import_module("dropkit.functional"))
     return Subject(
         make=lambda p: lambda x, training: function(x, p, training),
-        name=f"dropkit.functional.{name}",
         keyed=lambda p: lambda x, **named: function(x, p, **named),
         generator=lambda p: lambda x, source: function(x, p, generator=source),
-        **{"claims": _SELECTING, **settings},
+        **{"claims": _SELECTING, "name": _title(adapter.__name__), **settings},
     )
+
+
+def _title(name: str) -> str:
+    return f"dropkit.functional.{name.removeprefix('_')}"
 
 
 def _in_place(kind: Callable[..., Any], p: float) -> Any:
     return kind(p, inplace=True)
 
 
-def _embedded(
-    function: Callable[..., Tensor], x: Tensor, p: float, training: bool = True, **named: Any
-) -> Tensor:
-    """Words that all differ, so that each is dropped on its own."""
+# Functions of more than one tensor, as functions of one: from (functional, x, p, training, ...).
+
+
+def _classic_dropout(
+    functional: Any, x: Tensor, p: float, training: bool = True, **named: Any
+) -> Any:
+    return functional.dropout(x, p, training, scaling="classic", **named)
+
+
+def _dropout_add(functional: Any, x: Tensor, p: float, training: bool = True, **named: Any) -> Any:
+    """Added to nothing."""
+    return functional.dropout_add(x, torch.zeros_like(x), p, training, **named)
+
+
+def _zoneout(functional: Any, x: Tensor, p: float, training: bool = True, **named: Any) -> Any:
+    """From a state of zeros."""
+    return functional.zoneout(x, torch.zeros_like(x), p, training, **named)
+
+
+def _variational_dropout(
+    functional: Any, x: Tensor, p: float, training: bool = True, **named: Any
+) -> Any:
+    """With the variance of a rate."""
+    alpha = x.new_tensor(math.log(p / (1 - p)) if p else 0.0)
+    return functional.variational_dropout(x, alpha, training and p > 0, **named)
+
+
+def _embedding_dropout(
+    functional: Any, x: Tensor, p: float, training: bool = True, **named: Any
+) -> Any:
+    """Of words that all differ, so that each is dropped on its own."""
     words = x.shape[0] * x.shape[1]
     ids = torch.arange(words, device=x.device).view(x.shape[:2])
-    return function(x, ids, words, p, training, **named)
+    return functional.embedding_dropout(x, ids, words, p, training, **named)
 
 
-def _patches(
-    function: Callable[..., tuple[Tensor, Tensor | None]],
-    x: Tensor,
-    p: float,
-    training: bool = True,
-    **named: Any,
-) -> Tensor:
+def _patch_dropout(
+    functional: Any, x: Tensor, p: float, training: bool = True, **named: Any
+) -> Any:
     """The kept patches back in their places, among zeros."""
-    kept, places = function(x, p, training, prefix=0, **named)
+    kept, places = functional.patch_dropout(x, p, training, prefix=0, **named)
     if places is None:
         return kept
-    index = places[..., None].expand(kept.shape)
-    return torch.zeros_like(x).scatter(1, index, kept)
+    return torch.zeros_like(x).scatter(1, places[..., None].expand(kept.shape), kept)
+
+
+def _drop_connect(functional: Any, x: Tensor, p: float, training: bool = True, **named: Any) -> Any:
+    """Of weights x, seen through inputs of one 1 each."""
+    inputs = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    return functional.drop_connect(inputs, x.T, None, p, training, **named)
+
+
+_FUNCTIONS: list[tuple[Callable[..., Tensor], dict[str, Any]]] = [
+    (
+        _classic_dropout,
+        {"shape": _SEQUENCE, "scaling": "classic", "name": _title("dropout, classic")},
+    ),
+    (_dropout_add, {"shape": _SEQUENCE, "claims": _UNSHARDED}),
+    (_zoneout, {"shape": _SEQUENCE, "scaling": "classic"}),
+    (
+        _variational_dropout,
+        {"shape": _SEQUENCE, "law": Gaussian(), "claims": STANDARD - {"half"}},
+    ),
+    (
+        _embedding_dropout,
+        {"shape": (8, 12, 5), "shared": (2,), "sizes": "fixed", "claims": _UNPLACED},
+    ),
+    (
+        _patch_dropout,
+        {
+            "shape": (8, 10, 5),
+            "shared": (2,),
+            "law": Subset(tied=(1,), count=lambda p, n: n - max(1, round(n * (1 - p)))),
+            "scaling": "none",
+            "claims": _UNPLACED - {"rate one"},
+        },
+    ),
+    (
+        _drop_connect,
+        {"shape": (16, 12), "sizes": "fixed", "claims": _UNPLACED - {"integer"}},
+    ),
+]
