@@ -44,8 +44,9 @@ def scaled_dot_product_attention(
 
     The mask index of a weight is its place in the whole (..., L, S), row by row; equal keys drop
     equal weights. Without dropout this is torch's own function. With it, blocks of rows are worked
-    on one after another, and again in backward: neither weights nor mask are ever whole in memory,
-    and nothing is kept but the inputs and the key. Half types are computed in float32.
+    on one after another, and again in backward: neither weights nor mask are ever whole in memory.
+    For backward the inputs are kept, the key, and of weights those of short sequences, where all
+    of them take less memory than the inputs. Half types are computed in float32.
 
     Args:
         query: (..., Hq, L, E).
@@ -70,9 +71,10 @@ def scaled_dot_product_attention(
         RuntimeError: tensors that do not fit together, as torch has it.
 
     >>> import torch, dropkit.functional as F
+    >>> from dropkit.functional.attention import scaled_dot_product_attention
     >>> q, k, v = torch.randn(3, 2, 5, 8).unbind()
     >>> weights = (q @ k.mT / 8**0.5).softmax(-1)
-    >>> out = F.scaled_dot_product_attention(q, k, v, dropout_p=0.1, dropout_key=7)
+    >>> out = scaled_dot_product_attention(q, k, v, dropout_p=0.1, dropout_key=7)
     >>> torch.allclose(out, F.dropout(weights, 0.1, key=7) @ v, atol=1e-6)
     True
 
