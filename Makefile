@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-tables bench-population clean
+.PHONY: help demo test lint format bench bench-kernel bench-tables bench-population conformance clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -38,7 +38,13 @@ format: $(VENV)/ready ## let ruff mend and lay out the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: bench-population bench-tables ## all benchmarks
+bench: bench-kernel bench-population bench-tables ## all benchmarks
+
+bench-kernel: $(VENV)/ready-bench-kernel ## what a mask costs, and a training step with dropout (minutes); writes docs/speed.md
+	GOMP_SPINCOUNT=5000 $(BIN)/python benchmarks/kernel.py --write docs/speed.md
+
+conformance: $(VENV)/ready-bench-kernel ## holds the field's dropouts against what they claim; writes docs/conformance.md
+	$(BIN)/python benchmarks/conformance.py --markdown docs/conformance.md
 
 bench-tables: $(VENV)/ready-bench ## dropkit and its peers on nine tables (hours); continues where it stopped
 	$(BIN)/python benchmarks/tables.py
@@ -59,6 +65,10 @@ $(BIN)/python:
 KERNELS := $(wildcard src/dropkit/kernel/native/*pp)
 $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) | $(BIN)/python
 	@$(PIP) --editable '.[tables,dev]'
+	@touch $@
+
+$(VENV)/ready-bench-kernel: $(VENV)/ready
+	@$(PIP) --editable '.[tables,dev,bench-kernel]'
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready

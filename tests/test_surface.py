@@ -29,7 +29,8 @@ def test_all_is_what_is_there() -> None:
         and not isinstance(value, types.ModuleType)  # rooms appear here once they are imported
         and name not in {"annotations", "TYPE_CHECKING"}
     }
-    assert there | set(dropkit._LATE) | {"__version__"} == set(dropkit.__all__)
+    late = set(dropkit._LATE) | dropkit._ROOMS
+    assert there | late | {"__version__"} == set(dropkit.__all__)
 
 
 def test_every_exception_is_public() -> None:

@@ -1,4 +1,4 @@
-"""Dropout done right: from a table to a well-regularized network and an honest report.
+"""Dropout done right: exact masks for any PyTorch model, and regularized networks from tables.
 
 This module computes nothing. What needs torch or pandas is loaded when its name is first used.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.errors import (
     ColumnError,
+    ConformanceError,
     DropkitError,
     DropkitWarning,
     FolderError,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ColumnError",
+    "ConformanceError",
     "DropkitError",
     "DropkitWarning",
     "DropoutClassifier",
@@ -36,24 +38,36 @@ __all__ = [
     "TableError",
     "TargetError",
     "__version__",
+    "accelerate",
+    "functional",
     "load",
+    "nn",
+    "restore",
+    "testing",
 ]
 
 _LATE = {
     "DropoutClassifier": "dropkit.apps.estimators",
     "DropoutRegressor": "dropkit.apps.estimators",
+    "accelerate": "dropkit.acceleration",
     "load": "dropkit.apps.estimators",
+    "restore": "dropkit.acceleration",
 }
+_ROOMS = {"functional", "nn", "testing"}
 
 if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a misspelt one
+    from dropkit import functional, nn, testing
+    from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
 else:
 
     def __getattr__(name: str) -> object:
-        if name not in _LATE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
+        if name in _ROOMS:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             value = getattr(importlib.import_module(_LATE[name]), name)
         except ModuleNotFoundError as error:

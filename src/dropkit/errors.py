@@ -10,7 +10,8 @@
     │   └── SettingError             an option outside its range
     ├── FolderError                  a folder that we may not write to, or cannot
     │   └── ModelFolderError         a model folder that is damaged, altered or from another version
-    └── MissingExtraError (ImportError)  an optional dependency that is not installed
+    ├── MissingExtraError (ImportError)  an optional dependency that is not installed
+    └── ConformanceError (AssertionError)  a dropout that does not do what it claims
 
 Each message says what was expected, what came, and what to try.
 """
@@ -52,6 +53,10 @@ class ModelFolderError(FolderError):
 
 class MissingExtraError(DropkitError, ImportError):
     """An optional dependency that is not installed."""
+
+
+class ConformanceError(DropkitError, AssertionError):
+    """A dropout that does not do what it claims; the message is the evidence."""
 
 
 class DropkitWarning(UserWarning):

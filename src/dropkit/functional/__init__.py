@@ -1,6 +1,7 @@
 """Every dropout of the field as a function: the same call on any device draws the same mask."""
 
 from dropkit.functional.alpha import alpha_dropout, feature_alpha_dropout
+from dropkit.functional.attention import scaled_dot_product_attention
 from dropkit.functional.block import drop_block
 from dropkit.functional.channels import channel_dropout, dropout1d, dropout2d, dropout3d
 from dropkit.functional.dropout import dropout
@@ -16,11 +17,10 @@ from dropkit.functional.learned import (
 from dropkit.functional.locked import locked_dropout
 from dropkit.functional.noise import gaussian_dropout, gaussian_noise
 from dropkit.functional.path import depth_rates, drop_path, drop_path_subset, stochastic_depth
-from dropkit.functional.streams import split
 from dropkit.functional.tokens import embedding_dropout, head_dropout, patch_dropout, token_dropout
 from dropkit.functional.weights import drop_connect
 from dropkit.functional.zoneout import zoneout
-from dropkit.kernel import derive, keyed, replayed_keys
+from dropkit.kernel import derive, keyed, replayed_keys, split
 from dropkit.records import Shard
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "patch_dropout",
     "r_drop",
     "replayed_keys",
+    "scaled_dot_product_attention",
     "split",
     "stochastic_depth",
     "symmetric_kl",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dropkit import kernel
-from dropkit.functional.checks import check_number, check_rate
+from dropkit.functional.checks import check_dropped, check_number, check_rate
 from dropkit.kernel import Key
 
 
@@ -71,6 +71,7 @@ def dropped(
     check_rate(p)
     if not training or p == 0:
         return weight, bias
+    check_dropped(weight)
     key = kernel.resolve_key(key, generator, weight)
     if drop_bias and bias is not None:
         bias = kernel.dropout(bias, p, key=key, offset=weight.numel())

@@ -18,7 +18,7 @@ from dropkit.kernel.autograd import diagonal, redrawn
 from dropkit.kernel.context import traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
-from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys
+from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
 from dropkit.kernel.mask import Affine, Key, Mask, inverted, signed
 from dropkit.kernel.streams import Stream
 from dropkit.records import Shard
@@ -46,6 +46,7 @@ __all__ = [
     "redrawn",
     "replayed_keys",
     "resolve_key",
+    "split",
     "subset",
     "uniform",
 ]

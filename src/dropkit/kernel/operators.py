@@ -177,3 +177,25 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Ten
 
 
 torch.library.register_vmap("dropkit::dropout", _vmap, lib=_library)
+
+
+def _for_each_key(operator: Any, rates_at: int | None) -> Any:
+    """vmap of an operator that only draws: once for each key."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        def member(number: int) -> Tensor:
+            drawn: Tensor = operator(
+                *(
+                    _member(value, dim, number) if at in (0, rates_at) else value
+                    for at, (value, dim) in enumerate(zip(inputs, in_dims, strict=True))
+                )
+            )
+            return drawn
+
+        return torch.stack([member(number) for number in range(info.batch_size)]), 0
+
+    return rule
+
+
+torch.library.register_vmap("dropkit::keep", _for_each_key(keep_op, 2), lib=_library)
+torch.library.register_vmap("dropkit::words", _for_each_key(words_op, None), lib=_library)

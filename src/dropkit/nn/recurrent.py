@@ -13,8 +13,7 @@ from dropkit import kernel
 from dropkit.errors import SettingError
 from dropkit.functional.checks import check_choice, check_number, check_rate
 from dropkit.functional.locked import locked_dropout
-from dropkit.functional.streams import split
-from dropkit.kernel import Key
+from dropkit.kernel import Key, split
 from dropkit.nn import stepping
 from dropkit.nn.stepping import State, Weights
 

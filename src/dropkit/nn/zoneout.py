@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from dropkit import kernel
 from dropkit.errors import SettingError
 from dropkit.functional.checks import check_number, check_rate
-from dropkit.functional.streams import split
 from dropkit.functional.zoneout import zoneout
-from dropkit.kernel import Key
+from dropkit.kernel import Key, split
 
 
 def _zoned(

@@ -10,9 +10,10 @@
 package, and it needs no test runner.
 """
 
+from dropkit.errors import ConformanceError
 from dropkit.testing.contract import DropoutContract
 from dropkit.testing.laws import Affine, Bernoulli, Block, Gaussian, Law, Subset
-from dropkit.testing.report import Check, ConformanceError, Report
+from dropkit.testing.report import Check, Report
 from dropkit.testing.subject import STANDARD, Claim, Subject
 from dropkit.testing.suite import CHECKS, CONCERNS, check
 

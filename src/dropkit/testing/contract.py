@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 from unittest import SkipTest
 
-from dropkit.testing.report import ConformanceError
+from dropkit.errors import ConformanceError
 from dropkit.testing.subject import Subject
 from dropkit.testing.suite import CHECKS, check
 

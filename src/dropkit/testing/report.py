@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dropkit.errors import DropkitError
+from dropkit.errors import ConformanceError
 
 Verdict = Literal["pass", "fail", "not applicable"]
-
-
-class ConformanceError(DropkitError, AssertionError):
-    """A dropout that does not do what it claims; the message is the evidence."""
 
 
 class Violation(Exception):
