@@ -431,3 +431,25 @@ def test_the_opened_function_is_torchs_own() -> None:
     assert (
         draw(Operation(tf.dropout, "dropout", {"input": X, "p": 0.0, "training": True})) is not None
     )
+
+
+# ---- models that others wrote
+
+
+def test_a_model_of_transformers_is_seen_throughout() -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, attn_implementation="sdpa",
+    )  # fmt: skip
+    model, note = transformers.BertModel(config).train(), Note()
+    before, ids = described(model), torch.arange(24).view(2, 12)
+    attach(model, note)
+    model(ids)
+    per_layer = ["scaled_dot_product_attention", "dropout", "dropout"]
+    assert note.names == ["dropout", *per_layer, *per_layer]
+    detach(model, note)
+    accelerate(model)
+    first, again = (seeded(lambda: model(ids).last_hidden_state) for _ in range(2))
+    assert torch.equal(first, again)
+    assert described(restore(model)) == before

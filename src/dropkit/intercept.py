@@ -12,6 +12,7 @@ handler again is not brought before it the first time: masks have to be the same
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from threading import local
@@ -340,7 +341,8 @@ def attach(model: nn.Module, handler: Handler) -> None:
     twice does nothing more.
     """
     for module in _hooked(model):
-        mode, hooks = _Traced(handler), module._forward_pre_hooks
+        mode = _Traced(handler)
+        hooks: OrderedDict[int, Any] = module._forward_pre_hooks  # type: ignore[assignment]
         others = [number for number, hook in hooks.items() if isinstance(hook, _Before)]
         if not any(hooks[number] == _Before(mode) for number in others):
             module.register_forward_pre_hook(_Before(mode), prepend=True)

@@ -181,12 +181,9 @@ def _twice(
     inputs: Sequence[Any], grad: Tensor, needed: Sequence[bool], formula: Formula
 ) -> Iterator[Tensor | None]:
     """The gradients, by operators that have gradients of their own."""
-    query, key, value = (part.view_as(part) for part in inputs[:3])  # one tensor may be all three
-    mask = None if inputs[3] is None else inputs[3].view_as(inputs[3])
-    own = (query, key, value, mask)
-    wanted = [part for part, need in zip(own, needed, strict=True) if need and part is not None]
+    wanted = [part for part, need in zip(inputs, needed, strict=True) if need]
     with torch.autocast(grad.device.type, enabled=False):
-        out = formula(*own)
+        out = formula(*inputs)
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
     return (next(found) if need else None for need in needed)
 
