@@ -63,17 +63,18 @@ void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
   std::memcpy(row.y + k, y, bytes);
 }
 
-// A row of the plain form whose mask is known: it is applied while that of the next is drawn.
+// A row of the plain or relu form whose mask is known: it is applied while the next one's is drawn.
 template <class S, class D>
-class Plain {
+class Pending {
   using V = decltype(S::load(static_cast<const D*>(nullptr)));
 
  public:
+  explicit Pending(bool relu) : relu_(relu) {}
+
   void begin(const Row<D>& row, const uint8_t* mask, double scale) {
     row_ = row;
     mask_ = mask;
-    numbers_ = {scale, 0, 0};
-    scale_ = V::all(scale);
+    scale_ = scale;
   }
 
   bool has(int count) const { return row_.count >= count; }
@@ -81,8 +82,10 @@ class Plain {
   // Part `r` of those of `size` elements that come next.
   template <int size>
   void part(int r) {
-    for (int k = r * size; k < (r + 1) * size; k += V::size)
-      S::store_kept(row_.y + k, S::load(row_.x + k) * scale_, mask_ + k);
+    if (relu_)
+      some<size, Form::relu>(r * size);
+    else
+      some<size, Form::plain>(r * size);
   }
 
   void pass(int count) {
@@ -93,21 +96,37 @@ class Plain {
   }
 
   void complete() {
-    if (row_.count > 0) apply<S, Form::plain, Fate::masked, D>(row_, mask_, numbers_);
+    if (row_.count == 0) return;
+    const Numbers numbers{scale_, 0, 0};
+    if (relu_)
+      apply<S, Form::relu, Fate::masked, D>(row_, mask_, numbers);
+    else
+      apply<S, Form::plain, Fate::masked, D>(row_, mask_, numbers);
     row_.count = 0;
   }
 
  private:
+  template <int size, Form F>
+  void some(int first) {
+    const V scale = V::all(scale_);
+    for (int k = first; k < first + size; k += V::size) {
+      V v = S::load(row_.x + k);
+      if constexpr (F == Form::relu) v = v.rectified();
+      S::store_kept(row_.y + k, v * scale, mask_ + k);
+    }
+  }
+
+  const bool relu_;
   Row<D> row_{};
   const uint8_t* mask_ = nullptr;
-  Numbers numbers_{};
-  V scale_ = V::all(0);
+  double scale_ = 0;
 };
 
-// Of bytes there is no plain form.
+// Bytes have no such forms.
 template <class S>
-class Plain<S, uint8_t> : public Idle {
+class Pending<S, uint8_t> : public Idle {
  public:
+  explicit Pending(bool) {}
   void begin(const Row<uint8_t>&, const uint8_t*, double) {}
   void complete() {}
 };

@@ -8,10 +8,11 @@
 
 namespace dropkit {
 
-constexpr int kTile = 4096;                      // elements at a time: x, y and mask fit in L1
-constexpr int kTurned = 32768;                   // elements of a mask that is transposed
-constexpr int kChunk = 512;                      // no instruction set draws more bytes at once
-constexpr int kPast = 64;                        // bytes that a vector may read past a mask
+constexpr int kTile = 8192;     // elements at a time: two masks fit in L1, 32 of them are boundary
+constexpr int kTurned = 65536;  // elements of a mask that is transposed
+constexpr int kChunk = 512;     // no instruction set draws more bytes at once
+constexpr int kMostDims = 66;   // PyTorch's 64, and two that count tiles
+constexpr int kPast = 64;       // bytes that a vector may read past a mask
 constexpr uint64_t kCertain = uint64_t{1} << 40;  // the threshold of p = 1
 
 enum class Form : int { plain, affine, relu, add, bias_add };
@@ -24,8 +25,8 @@ struct Dim {
 };
 
 // Rows of `inner`, cut into tiles, under an odometer of outer dimensions. An item is one tile:
-// a block of `second` x `inner`, where `second` is trivial except when the mask has to be
-// transposed.
+// a block of `second` x `inner`, where `second` is trivial except where the mask has to be
+// transposed (it runs along `second`), or where short rows share one (it is the same all along).
 struct Layout {
   std::vector<Dim> outer;  // the last runs fastest
   Dim inner, second;

@@ -84,6 +84,12 @@ Layout::Layout(std::vector<Dim> dims, uint64_t base)
     }
   }
   const bool turned = second.size > 1;
+  if (step == 1 && inner.stride[RATE] == 0 && inner.size <= kTile / 8 && !outer.empty() &&
+      shared(outer.back())) {
+    second = outer.back();
+    outer.pop_back();
+    second_tile = static_cast<int>(std::min<int64_t>(second.size, kTile / inner.size));
+  }
   if (step == 1) phase = static_cast<int64_t>(base % kChunk);  // later tiles begin with a chunk
 
   // Rows that share a mask come one after another, if each is worth going to.

@@ -50,6 +50,7 @@ void perform(const Layout& layout, const Job& job, int threads) {
 std::vector<Dim> dims_of(const Ints& sizes, const Ints* x, const Ints* y, const Ints* mask,
                          const Ints* rate) {
   std::vector<Dim> dims;
+  if (sizes.size() > kMostDims - 2) throw nb::value_error("expected at most 64 dimensions");
   dims.reserve(sizes.size());
   const auto stride = [&](const Ints* strides, size_t d) {
     if (!strides) return int64_t{0};
@@ -57,7 +58,8 @@ std::vector<Dim> dims_of(const Ints& sizes, const Ints* x, const Ints* y, const 
     return (*strides)[d];
   };
   for (size_t d = 0; d < sizes.size(); ++d)
-    dims.push_back({sizes[d], {stride(x, d), stride(y, d), 0, 0, stride(mask, d), stride(rate, d)}});
+    dims.push_back(
+        {sizes[d], {stride(x, d), stride(y, d), 0, 0, stride(mask, d), stride(rate, d)}});
   return dims;
 }
 

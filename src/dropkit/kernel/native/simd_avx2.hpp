@@ -8,7 +8,7 @@ namespace dropkit {
 namespace {
 
 struct Avx2 {
-  static constexpr int chains = 2;  // of Philox, side by side
+  static constexpr int chains = 1;  // of Philox, side by side
   static constexpr const char* name = "avx2";
 
   // --- Philox: 8 words, each in the low half of a 64-bit lane, where it can be multiplied without
@@ -111,12 +111,14 @@ struct Avx2 {
     Pair rectified() const { return {even.rectified(), odd.rectified()}; }
     Pair where(const uint8_t* mask, Pair otherwise) const {
       // Two bytes to a lane: the sign is that of the odd one, bit 7 that of the even one.
-      const __m256i m = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(mask)));
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(mask));
+      const __m256i m = _mm256_cvtepi16_epi32(bytes);
       return {even.where_sign(_mm256_slli_epi32(m, 24), otherwise.even),
               odd.where_sign(m, otherwise.odd)};
     }
     Pair where_positive(Pair y, Pair otherwise) const {
-      return {even.where_positive(y.even, otherwise.even), odd.where_positive(y.odd, otherwise.odd)};
+      return {even.where_positive(y.even, otherwise.even),
+              odd.where_positive(y.odd, otherwise.odd)};
     }
   };
 

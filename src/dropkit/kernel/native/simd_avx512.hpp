@@ -111,7 +111,8 @@ struct Avx512 {
               {_mm512_mask_mov_ps(otherwise.odd.v, _mm256_movepi16_mask(m), odd.v)}};
     }
     Pair where_positive(Pair y, Pair otherwise) const {
-      return {even.where_positive(y.even, otherwise.even), odd.where_positive(y.odd, otherwise.odd)};
+      return {even.where_positive(y.even, otherwise.even),
+              odd.where_positive(y.odd, otherwise.odd)};
     }
   };
 

@@ -6,17 +6,25 @@
 namespace dropkit {
 namespace {
 
+// Indices of masks wrap, which signed numbers may not.
+inline int64_t sum(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+inline int64_t product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
 // Where an item lies: an odometer over the outer dimensions.
 class Cursor {
  public:
-  Cursor(const Layout& layout, int64_t item) : layout_(layout), at_(layout.outer.size()) {
-    for (size_t d = at_.size(); d-- > 0; item /= layout.outer[d].size)
+  Cursor(const Layout& layout, int64_t item) : layout_(layout) {
+    for (size_t d = layout.outer.size(); d-- > 0; item /= layout.outer[d].size)
       move(d, item % layout.outer[d].size);
   }
 
   void next() {
-    for (size_t d = at_.size(); d-- > 0;) {
-      if (at_[d] + 1 < layout_.outer[d].size) return move(d, 1);
+    for (size_t d = layout_.outer.size(); d-- > 0;) {
+      if (at_[d] + 1 < layout_.outer[d].size) return step(d);
       move(d, -at_[d]);
     }
   }
@@ -27,27 +35,59 @@ class Cursor {
  private:
   void move(size_t d, int64_t by) {
     at_[d] += by;
-    for (int o = 0; o < kOperands; ++o)  // unsigned: indices of masks wrap
-      offset_[o] = static_cast<int64_t>(static_cast<uint64_t>(offset_[o]) +
-                                        static_cast<uint64_t>(by) *
-                                            static_cast<uint64_t>(layout_.outer[d].stride[o]));
+    for (int o = 0; o < kOperands; ++o)
+      offset_[o] = sum(offset_[o], product(by, layout_.outer[d].stride[o]));
+  }
+
+  void step(size_t d) {
+    ++at_[d];
+    for (int o = 0; o < kOperands; ++o)
+      offset_[o] = sum(offset_[o], layout_.outer[d].stride[o]);
   }
 
   const Layout& layout_;
-  std::vector<int64_t> at_;
+  int64_t at_[kMostDims] = {};
   int64_t offset_[kOperands] = {};
 };
+
+// Eight rows of eight bytes become columns: halves, quarters and eighths of the words are swapped.
+inline void transpose_block(const uint8_t* in, int in_step, uint8_t* out, int out_step) {
+  uint64_t w[8];
+  for (int r = 0; r < 8; ++r) std::memcpy(&w[r], in + r * in_step, 8);
+  constexpr uint64_t masks[] = {0x00000000ffffffffu, 0x0000ffff0000ffffu, 0x00ff00ff00ff00ffu};
+  for (int stage = 0; stage < 3; ++stage) {
+    const int apart = 4 >> stage, shift = 8 * apart;
+    for (int r = 0; r < 8; ++r) {
+      if (r & apart) continue;
+      const uint64_t swapped = (w[r] >> shift ^ w[r + apart]) & masks[stage];
+      w[r + apart] ^= swapped;
+      w[r] ^= swapped << shift;
+    }
+  }
+  for (int r = 0; r < 8; ++r) std::memcpy(out + r * out_step, &w[r], 8);
+}
+
+// out[column][row] = in[row][column]
+inline void transpose(const uint8_t* in, int rows, int columns, uint8_t* out) {
+  const int whole_rows = rows & ~7, whole_columns = columns & ~7;
+  for (int r = 0; r < whole_rows; r += 8)
+    for (int c = 0; c < whole_columns; c += 8)
+      transpose_block(in + r * columns + c, columns, out + c * rows + r, rows);
+  for (int r = 0; r < rows; ++r)
+    for (int c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+      out[c * rows + r] = in[r * columns + c];
+}
 
 template <class S, class D>
 class Walker {
  public:
   Walker(const Layout& layout, const Job& job)
       : layout_(layout), job_(job), drawer_(job.key), window_(drawer_),
-        applied_(Applied<D>::template of<S>(job.form)) {
+        applied_(Applied<D>::template of<S>(job.form)), pending_(job.form == Form::relu) {
     contiguous_ = true;
     for (Operand o : {X, Y, RESIDUAL, BIAS})
       contiguous_ &= !present(o) || layout.inner.stride[o] == 1;
-    overlaps_ = contiguous_ && job.x && job.form == Form::plain;
+    overlaps_ = contiguous_ && job.x && (job.form == Form::plain || job.form == Form::relu);
   }
 
   void run(int64_t begin, int64_t end) {
@@ -59,7 +99,7 @@ class Walker {
           span(layout_.second, layout_.second_tile, cursor.at(layout_.second_axis), 0);
       place(cursor, inner, second);
       if (layout_.second.size > 1)
-        turned(inner.count, second.count);
+        block(inner.count, second.count);
       else
         straight(inner.count);
     }
@@ -85,13 +125,11 @@ class Walker {
 
   void place(const Cursor& cursor, Span inner, Span second) {
     const auto offset = [&](Operand o) {
-      return cursor.offset(o) + inner.start * layout_.inner.stride[o] +
-             second.start * layout_.second.stride[o];
+      const int64_t within = sum(product(inner.start, layout_.inner.stride[o]),
+                                 product(second.start, layout_.second.stride[o]));
+      return sum(cursor.offset(o), within);
     };
-    index_ = job_.base + static_cast<uint64_t>(cursor.offset(MASK)) +
-             static_cast<uint64_t>(inner.start) * static_cast<uint64_t>(layout_.inner.stride[MASK]) +
-             static_cast<uint64_t>(second.start) *
-                 static_cast<uint64_t>(layout_.second.stride[MASK]);
+    index_ = job_.base + static_cast<uint64_t>(offset(MASK));
     const auto of = [&](Operand o, const void* p) {
       return p ? static_cast<const D*>(p) + offset(o) : nullptr;
     };
@@ -145,14 +183,12 @@ class Walker {
     }
   }
 
-  // The mask runs along `second`: draw its rows, turn them, apply them to the columns.
-  void turned(int count, int rows) {
-    const auto step = static_cast<uint64_t>(layout_.inner.stride[MASK]);
-    for (int c = 0; c < count; ++c) {
-      const uint8_t* mask = window_.at(index_ + static_cast<uint64_t>(c) * step, rows, ahead(rows),
-                                       threshold_);
-      for (int r = 0; r < rows; ++r) turned_[r * count + c] = mask[r];
-    }
+  // Several rows at once, whose mask runs along `second`, or is the same for all.
+  void block(int count, int rows) {
+    if (layout_.second.stride[MASK] == 0)
+      repeat(count, rows);
+    else
+      turn(count, rows);
     bool compact = contiguous_;
     for (Operand o : {X, Y, RESIDUAL, BIAS})
       compact &= !present(o) || layout_.second.stride[o] == count;
@@ -162,11 +198,35 @@ class Walker {
     }
     const Row<D> first = row_;
     for (int r = 0; r < rows; ++r) {
-      const auto at = [&](Operand o, const D* p) { return p ? p + r * layout_.second.stride[o] : p; };
+      const auto at = [&](Operand o, const D* p) {
+        return p ? p + r * layout_.second.stride[o] : p;
+      };
       row_ = {at(X, first.x), first.y + r * layout_.second.stride[Y],
               at(RESIDUAL, first.residual), at(BIAS, first.bias), count};
       finish(applied_.masked, turned_ + r * count);
     }
+  }
+
+  // Draw the mask's rows, and turn them.
+  void turn(int count, int rows) {
+    const auto step = static_cast<uint64_t>(layout_.inner.stride[MASK]);
+    for (int c = 0; c < count; ++c) {
+      const uint64_t first = index_ + static_cast<uint64_t>(c) * step;
+      std::memcpy(drawn_ + c * rows, window_.at(first, rows, ahead(rows), threshold_),
+                  static_cast<size_t>(rows));
+    }
+    transpose(drawn_, count, rows, turned_);
+  }
+
+  // Draw one row, and lay it down as often as there are rows; unless it lies there already.
+  void repeat(int count, int rows) {
+    if (repeats_ >= rows && repeated_ == index_ && repeated_threshold_ == threshold_) return;
+    const uint8_t* mask = window_.at(index_, count, ahead(count), threshold_);
+    for (int r = 0; r < rows; ++r)
+      std::memcpy(turned_ + r * count, mask, static_cast<size_t>(count));
+    repeats_ = rows;
+    repeated_ = index_;
+    repeated_threshold_ = threshold_;
   }
 
   void finish(typename Applied<D>::Function function, const uint8_t* mask) {
@@ -209,13 +269,16 @@ class Walker {
   Applied<D> applied_;
   bool contiguous_, overlaps_;
 
-  Plain<S, D> pending_;
+  Pending<S, D> pending_;
 
   // The item in hand.
   Row<D> row_;
   uint64_t index_ = 0, threshold_ = 0;
   int64_t rate_ = 0;
   Numbers numbers_;
+  int repeats_ = 0;  // rows in `turned_` of the mask from this index, with this threshold
+  uint64_t repeated_ = 0, repeated_threshold_ = 0;
+  uint8_t drawn_[kTurned];
   uint8_t turned_[kTurned + kPast];
 };
 

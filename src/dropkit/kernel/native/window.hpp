@@ -80,7 +80,8 @@ class Drawer {
       Bytes v[vectors];
       const uint64_t block = (first + static_cast<uint64_t>(i)) >> 4;
       if (meanwhile.has(chunk)) {
-        bytes(block, kBytesDomain, v, [&](int r) { meanwhile.template part<chunk / kBetween>(r); });
+        const auto part = [&](int r) { meanwhile.template part<chunk / kBetween>(r); };
+        bytes(block, kBytesDomain, v, part);
         meanwhile.pass(chunk);
       } else {
         bytes(block, kBytesDomain, v, [](int) {});
@@ -105,7 +106,7 @@ class Drawer {
     const auto place = [=](uint32_t position) {
       const uint32_t sum = static_cast<uint32_t>(block) + (position >> 2);
       const uint32_t carry = sum < static_cast<uint32_t>(block);
-      const uint32_t high = (static_cast<uint32_t>(block >> 32) + carry) & 0x3fffffff;  // 2^62 wraps
+      const uint32_t high = (static_cast<uint32_t>(block >> 32) + carry) & 0x3fffffff;  // 62 bits
       return Place{sum, high, position & 3};
     };
     settle(boundary, place, [=](int) { return low; }, out);
