@@ -49,7 +49,7 @@ def scaled_dot_product_attention(
     of them take less memory than the inputs. Half types are computed in float32.
 
     Args:
-        query: (..., Hq, L, E).
+        query: (..., Hq, L, E); the result is (..., Hq, L, Ev), of the same type.
         key: (..., H, S, E): the keys that queries are compared with; a mask's is `dropout_key`.
         value: (..., H, S, Ev).
         attn_mask: broadcasts to (..., L, S). Booleans, True where a query may attend; or numbers
@@ -58,23 +58,16 @@ def scaled_dot_product_attention(
         is_causal: the l-th query attends to the first l + 1 keys; excludes `attn_mask`.
         scale: what scores are multiplied by; 1 / sqrt(E) if not given.
         enable_gqa: every Hq / H query heads share a head of keys and values.
-        training: if False, nothing is dropped.
-        dropout_key: 64 bits, as an integer or in a tensor, that name the mask.
-        offset: the index of the first weight in the whole (..., L, S), or a `Shard` of it.
-        generator: draws the key. Without key and generator, torch's default generator does.
-
-    Returns:
-        (..., Hq, L, Ev), in the type of the inputs.
+        training, dropout_key, offset, generator: as in `dropout`; the whole is that of the weights.
 
     Raises:
         SettingError: a rate outside [0, 1], or a key of other than 64 bits.
         RuntimeError: tensors that do not fit together, as torch has it.
 
     >>> import torch, dropkit.functional as F
-    >>> from dropkit.functional.attention import scaled_dot_product_attention
     >>> q, k, v = torch.randn(3, 2, 5, 8).unbind()
     >>> weights = (q @ k.mT / 8**0.5).softmax(-1)
-    >>> out = scaled_dot_product_attention(q, k, v, dropout_p=0.1, dropout_key=7)
+    >>> out = F.scaled_dot_product_attention(q, k, v, dropout_p=0.1, dropout_key=7)
     >>> torch.allclose(out, F.dropout(weights, 0.1, key=7) @ v, atol=1e-6)
     True
 
@@ -94,17 +87,21 @@ def scaled_dot_product_attention(
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
         )
-    query, key, value = _checked(query, key, value, attn_mask, is_causal)
+    drawn = kernel.resolve_key(dropout_key, generator, query)
+    scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
+    law = Law(dropout_p, is_causal, scale, drawn, offset)
+    return _dropped(query, key, value, attn_mask, law, enable_gqa)
+
+
+def _dropped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, law: Law, shared: bool
+) -> Tensor:
+    """Attention with dropout: in blocks, or as the formula where somebody looks on."""
+    query, key, value = _checked(query, key, value, mask, law.causal)
     with _uncast(query):
-        if enable_gqa:
+        if shared:
             key, value = (_repeated(part, query.size(-3)) for part in (key, value))
-        scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
-        drawn = kernel.resolve_key(dropout_key, generator, query)
-        inputs, law = (
-            (query, key, value, attn_mask),
-            Law(dropout_p, is_causal, scale, drawn, offset),
-        )
-        formula = partial(composed, law=law)
+        inputs, formula = (query, key, value, mask), partial(composed, law=law)
         result = blockwise.attention(inputs, law, formula) if _is_plain(*inputs) else None
         return formula(*inputs) if result is None else result
 
