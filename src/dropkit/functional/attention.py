@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,18 +43,15 @@ def scaled_dot_product_attention(
     .. math:: O = \big( m \odot \mathrm{softmax}(s \, Q K^T + b) / (1 - p) \big) V,
         \qquad P(m_{ls} = 0) = p
 
-    The mask index of a weight is its place in the whole (..., L, S), row by row; equal keys drop
-    equal weights. Without dropout this is torch's own function. With it, blocks of rows are worked
-    on one after another, and again in backward: neither weights nor mask are ever whole in memory.
-    For backward the inputs are kept, the key, and of weights those of short sequences, where all
-    of them take less memory than the inputs. Half types are computed in float32.
+    The mask index of a weight is its place in the whole (..., L, S), row by row. Blocks of rows are
+    worked on one after another, and again in backward, for which the inputs and the key are kept,
+    and weights only where all of them are smaller than the inputs. Half types are computed in
+    float32. Without dropout this is torch's own function.
 
     Args:
-        query: (..., Hq, L, E); the result is (..., Hq, L, Ev), of the same type.
-        key: (..., H, S, E): the keys that queries are compared with; a mask's is `dropout_key`.
-        value: (..., H, S, Ev).
-        attn_mask: broadcasts to (..., L, S). Booleans, True where a query may attend; or numbers
-            that are added to the scores. A row that may attend to nothing gives zeros.
+        query, key, value: (..., Hq, L, E), (..., H, S, E) and (..., H, S, Ev).
+        attn_mask: broadcasts to (..., L, S); booleans, True where a query may attend, or numbers
+            added to the scores. A row that may attend to nothing gives zeros.
         dropout_p: the fraction dropped, from 0 to 1.
         is_causal: the l-th query attends to the first l + 1 keys; excludes `attn_mask`.
         scale: what scores are multiplied by; 1 / sqrt(E) if not given.
@@ -61,8 +59,7 @@ def scaled_dot_product_attention(
         training, dropout_key, offset, generator: as in `dropout`; the whole is that of the weights.
 
     Raises:
-        SettingError: a rate outside [0, 1], or a key of other than 64 bits.
-        RuntimeError: tensors that do not fit together, as torch has it.
+        SettingError: a rate outside [0, 1]. RuntimeError: tensors that do not fit together.
 
     >>> import torch, dropkit.functional as F
     >>> q, k, v = torch.randn(3, 2, 5, 8).unbind()
@@ -71,26 +68,31 @@ def scaled_dot_product_attention(
     >>> torch.allclose(out, F.dropout(weights, 0.1, key=7) @ v, atol=1e-6)
     True
 
-    Source: Vaswani et al. 2017, "Attention Is All You Need"; for blocks of rows, Rabe & Staats
-    2021, "Self-attention Does Not Need O(n^2) Memory". Unlike torch's, the same weights are dropped
-    whichever implementation runs.
+    Source: Vaswani et al. 2017, "Attention Is All You Need"; blocks: Rabe & Staats 2021. Unlike
+    torch's, the same weights are dropped whichever implementation runs.
     """
     tensors = (query, key, value)
     if has_torch_function(tensors):
-        return handle_torch_function(
-            scaled_dot_product_attention, tensors, *tensors, attn_mask, dropout_p, is_causal, scale,
-            enable_gqa, training=training, dropout_key=dropout_key, offset=offset,
-            generator=generator,
-        )  # fmt: skip
+        own = {"dropout_key": dropout_key, "offset": offset, "generator": generator}
+        options = (attn_mask, dropout_p, is_causal, scale, enable_gqa)
+        return _overridden(tensors, *tensors, *options, training=training, **own)
     check_rate(dropout_p)
     if not training or dropout_p == 0:
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        rest: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
+        return functional.scaled_dot_product_attention(*tensors, attn_mask, 0.0, is_causal, **rest)
     drawn = kernel.resolve_key(dropout_key, generator, query)
-    scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
-    law = Law(dropout_p, is_causal, scale, drawn, offset)
+    law = Law(dropout_p, is_causal, _scale(scale, query), drawn, offset)
     return _dropped(query, key, value, attn_mask, law, enable_gqa)
+
+
+def _scale(scale: float | None, query: Tensor) -> float:
+    return 1 / math.sqrt(query.size(-1)) if scale is None else scale
+
+
+def _overridden(tensors: tuple[Tensor, ...], *args: Any, **options: Any) -> Tensor:
+    """What a mode, or a class of tensors of its own, makes of it."""
+    result: Tensor = handle_torch_function(scaled_dot_product_attention, tensors, *args, **options)
+    return result
 
 
 def _dropped(
