@@ -78,7 +78,8 @@ Layout::Layout(std::vector<Dim> dims, uint64_t base)
     if (along != outer.end()) {
       second = *along;
       outer.erase(along);
-      const int64_t most = std::clamp<int64_t>(kTurned / inner.size, 1024, kTile);
+      // Thousands: steps of a power of two would meet in the same few lines of the cache.
+      const int64_t most = std::clamp<int64_t>(kTurned / inner.size, 1000, kTile) / 1000 * 1000;
       second_tile = static_cast<int>(std::min(second.size, most));
       inner_tile = static_cast<int>(std::min<int64_t>(inner.size, kTurned / second_tile));
     }
