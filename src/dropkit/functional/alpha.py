@@ -119,7 +119,7 @@ def feature_alpha_dropout(
         )  # fmt: skip
     check_number(p)
     check_rate(p)
-    check_channels(x)
+    check_channels(x, p, training)
     return alpha_dropout(
         x, p, training, inplace,
         shared=(*range(2, x.dim()), *shared), key=key, offset=offset, generator=generator,

@@ -54,7 +54,7 @@ def channel_dropout(
             shared=shared, key=key, offset=offset, generator=generator, scaling=scaling,
         )  # fmt: skip
     check_rate(p, x)
-    check_channels(x)
+    check_channels(x, p, training)
     spatial = range(1, x.dim() - 1) if channels_last else range(2, x.dim())
     return dropout(
         x, p, training, inplace, shared=(*spatial, *shared), key=key, offset=offset,
@@ -200,7 +200,7 @@ def dropout3d(
     rank = x.dim()
     _warn_of_rank(3, rank)
     if not rank:
-        check_channels(x)
+        check_channels(x, p, training)
     spatial = range(2 if rank == 5 else 1, rank)
     return dropout(
         x, p, training, inplace, shared=(*spatial, *shared), key=key, offset=offset,
@@ -208,9 +208,10 @@ def dropout3d(
     )  # fmt: skip
 
 
-def check_channels(x: Tensor) -> None:
-    """x has a batch and a channel axis; in torch's words."""
-    if x.dim() < 2:
+def check_channels(x: Tensor, p: float | Tensor, training: bool) -> None:
+    """x has a batch and a channel axis, where torch asks for them and in its words."""
+    drawn = training and (isinstance(p, Tensor) or 0 < p < 1)
+    if x.dim() < 2 and drawn and x.numel():
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
 
 

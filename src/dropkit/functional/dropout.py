@@ -69,11 +69,11 @@ def dropout(
         )  # fmt: skip
     check_rate(p, x)
     check_choice("scaling", scaling, SCALINGS)
-    if not training:
-        return _evaluated(x, p, inplace) if scaling == "classic" else x
-    if not isinstance(p, Tensor) and p == 0:
+    if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):
         return x
     check_dropped(x)
+    if not training:
+        return _evaluated(x, p, inplace)
     return _dropped(x, p, shared, key, offset, generator, scaling, inplace)
 
 

@@ -22,7 +22,7 @@ class Rated(torch_dropout._DropoutNd):
     """
 
     options: ClassVar[tuple[str, ...]] = ()
-    """What its repr tells beside p, where it is not at its default, a class attribute."""
+    """What its repr tells beside p, where it is not at its default: a class attribute, or None."""
 
     def __init__(self, p: float, inplace: bool = False) -> None:
         check_number(p)
@@ -35,8 +35,11 @@ class Rated(torch_dropout._DropoutNd):
         if "inplace" in self.options:
             told.append(f"inplace={self.inplace}")  # torch always tells
         for name in self.options:
-            if name != "inplace" and getattr(self, name) != getattr(type(self), name):
-                told.append(f"{name}={getattr(self, name)!r}")
+            value, usual = getattr(self, name), getattr(type(self), name, None)
+            if isinstance(value, Tensor):
+                told.append(f"{name}={tuple(value.shape)}")
+            elif name != "inplace" and value != usual:
+                told.append(f"{name}={value!r}")
         return ", ".join(told)
 
 

@@ -42,7 +42,7 @@ class TokenDropout(Rated):
     """
 
     options = ("replacement",)
-    replacement: int | float | nn.Parameter | None = None
+    replacement: int | float | nn.Parameter | None
 
     def __init__(
         self, p: float = 0.1, replacement: int | float | nn.Parameter | None = None
