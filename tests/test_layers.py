@@ -229,6 +229,15 @@ def test_all_layers_compile_into_one_graph() -> None:
     assert torch.allclose(x.grad, same.grad)
 
 
+@pytest.mark.parametrize("layer", [nn.AlphaDropout(0.3), nn.DropBlock2d(0.3, 3, inside=True)])
+def test_sizes_may_change_under_a_compiler(layer: torch.nn.Module) -> None:
+    """Mutant: a constant whose square the compiler has to know."""
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for sizes in ((4, 3, 5, 6), (3, 4, 6, 7)):
+        assert torch.allclose(compiled(torch.ones(sizes), key=1), layer(torch.ones(sizes), key=1))
+
+
 def test_all_layers_are_exported_with_draws_of_their_own() -> None:
     class Chain(torch.nn.Module):
         def __init__(self) -> None:

@@ -130,6 +130,6 @@ def normalizing(p: float) -> Affine:
     """What becomes of the kept and of the dropped, so that mean 0 and variance 1 stay."""
     if p == 1:
         return Affine(0.0)
-    scale = 1.0 / math.sqrt((1.0 - p) * (1.0 + p * SATURATION**2))
+    scale = 1.0 / math.sqrt((1.0 - p) * (1.0 + p * SATURATION * SATURATION))
     shift = -scale * p * SATURATION
     return Affine(scale, shift, scale * SATURATION + shift)
