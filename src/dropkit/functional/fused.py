@@ -84,7 +84,7 @@ def dropout_add(
 
     >>> import torch, dropkit.functional as F
     >>> F.dropout_add(torch.ones(5), torch.full((5,), 10.0), 0.5, key=3)
-    tensor([10., 12., 12., 10., 12.])
+    tensor([10., 10., 10., 12., 12.])
     """
     p = _number(p)
     check_rate(p)

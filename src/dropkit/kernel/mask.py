@@ -76,5 +76,7 @@ def scales(rates: Tensor, affine: Affine) -> Tensor:
 
 def signed(word: int) -> int:
     """64 bits as the integer that an int64 holds."""
+    if -(1 << 63) <= word < 1 << 63:
+        return word  # and a compiler's symbol for a number is spared operations on bits
     word &= WORD64
     return word - (1 << 64) if word >> 63 else word
