@@ -22,35 +22,47 @@ struct Numbers {
 
 enum class Fate { masked, kept, dropped };  // one byte per element, or the same for the row
 
-template <class S, Form F, Fate A, class D>
-void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
-  using V = decltype(S::load(row.x));
-  const V scale = V::all(numbers.scale), shift = V::all(numbers.shift);
-  const V fill = V::all(F == Form::affine ? numbers.fill : 0.0);
+// What a form makes of a vector of elements.
+template <class S, Form F, class D>
+class Maker {
+ public:
+  using V = decltype(S::load(static_cast<const D*>(nullptr)));
 
-  const auto step = [&](const D* x, const D* residual, const D* bias, const uint8_t* m, D* y) {
-    V v = fill;
+  explicit Maker(const Numbers& numbers)
+      : scale_(V::all(numbers.scale)), shift_(V::all(numbers.shift)),
+        fill_(V::all(F == Form::affine ? numbers.fill : 0.0)) {}
+
+  template <Fate A>
+  void make(const D* x, const D* residual, const D* bias, const uint8_t* mask, D* y) const {
+    V v = fill_;
     if constexpr (A != Fate::dropped) {
       v = S::load(x);
       if constexpr (F == Form::relu) v = v.rectified();
       if constexpr (F == Form::bias_add)
         if (bias) v = v + S::load(bias);
-      v = v * scale;
-      if constexpr (F == Form::affine) v = v + shift;
+      v = v * scale_;
+      if constexpr (F == Form::affine) v = v + shift_;
       if constexpr (A == Fate::masked && (F == Form::plain || F == Form::relu))
-        return S::store_kept(y, v, m);
-      if constexpr (A == Fate::masked) v = v.where(m, fill);
+        return S::store_kept(y, v, mask);
+      if constexpr (A == Fate::masked) v = v.where(mask, fill_);
     }
     if constexpr (F == Form::add || F == Form::bias_add)
       if (residual) v = S::load(residual) + v;
     S::store(y, v);
-  };
+  }
 
-  constexpr int size = V::size;
+ private:
+  V scale_, shift_, fill_;
+};
+
+template <class S, Form F, Fate A, class D>
+void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
+  const Maker<S, F, D> maker(numbers);
+  constexpr int size = Maker<S, F, D>::V::size;
   int k = 0;
   const auto past = [&k](const D* p) { return p ? p + k : p; };
   for (; k + size <= row.count; k += size)
-    step(row.x + k, past(row.residual), past(row.bias), mask + k, row.y + k);
+    maker.template make<A>(row.x + k, past(row.residual), past(row.bias), mask + k, row.y + k);
   if (k == row.count) return;
 
   // The rest goes through a vector's worth of memory; masks may be read past their end.
@@ -59,77 +71,49 @@ void apply(const Row<D>& row, const uint8_t* mask, const Numbers& numbers) {
   if (A != Fate::dropped) std::memcpy(x, row.x + k, bytes);
   if (row.residual) std::memcpy(residual, row.residual + k, bytes);
   if (row.bias) std::memcpy(bias, row.bias + k, bytes);
-  step(x, row.residual ? residual : nullptr, row.bias ? bias : nullptr, mask + k, y);
+  maker.template make<A>(x, row.residual ? residual : nullptr, row.bias ? bias : nullptr, mask + k,
+                         y);
   std::memcpy(row.y + k, y, bytes);
 }
 
-// A row of the plain or relu form whose mask is known: it is applied while the next one's is drawn.
-template <class S, class D>
-class Pending {
-  using V = decltype(S::load(static_cast<const D*>(nullptr)));
+// Whole chunks of a row whose indices follow each other from `first`, which begins one: each is
+// applied between the rounds that draw the next. Drawing needs no memory, and this little else.
+// What the further bits drop is overwritten, so a residual could be lost if it lies where y does.
+template <class S, Form F, class D>
+void flow(const Drawer<S>& drawer, uint64_t first, uint64_t threshold, const Row<D>& row,
+          const Numbers& numbers) {
+  constexpr int chunk = Drawer<S>::chunk, part = chunk / kBetween;
+  const Maker<S, F, D> maker(numbers);
+  constexpr int size = Maker<S, F, D>::V::size;
+  static_assert(part % size == 0);
+  const auto low = static_cast<uint32_t>(threshold);
 
- public:
-  explicit Pending(bool relu) : relu_(relu) {}
-
-  void begin(const Row<D>& row, const uint8_t* mask, double scale) {
-    row_ = row;
-    mask_ = mask;
-    scale_ = scale;
-  }
-
-  bool has(int count) const { return row_.count >= count; }
-
-  // Part `r` of those of `size` elements that come next.
-  template <int size>
-  void part(int r) {
-    if (relu_)
-      some<size, Form::relu>(r * size);
+  alignas(64) uint8_t masks[2][chunk];
+  uint64_t equal[2][Drawer<S>::vectors];
+  Boundary boundary;
+  for (int i = 0, odd = 0; i <= row.count; i += chunk, odd ^= 1) {
+    const uint8_t* mask = masks[odd ^ 1];
+    const int last = i - chunk;
+    const auto between = [&](int r) {
+      for (int k = r * part; k < r * part + part; k += size)
+        maker.template make<Fate::masked>(row.x + last + k, nullptr, nullptr, mask + k,
+                                          row.y + last + k);
+    };
+    const uint64_t index = first + static_cast<uint64_t>(i);
+    if (i == 0)
+      drawer.first_look(index, threshold, masks[odd], equal[odd], [](int) {});
+    else if (i < row.count)
+      drawer.first_look(index, threshold, masks[odd], equal[odd], between);
     else
-      some<size, Form::plain>(r * size);
+      for (int r = 0; r < kBetween; ++r) between(r);
+    if (i > 0 && low != 0) drawer.note(boundary, last, equal[odd ^ 1]);
   }
-
-  void pass(int count) {
-    row_.x += count;
-    row_.y += count;
-    mask_ += count;
-    row_.count -= count;
-  }
-
-  void complete() {
-    if (row_.count == 0) return;
-    const Numbers numbers{scale_, 0, 0};
-    if (relu_)
-      apply<S, Form::relu, Fate::masked, D>(row_, mask_, numbers);
-    else
-      apply<S, Form::plain, Fate::masked, D>(row_, mask_, numbers);
-    row_.count = 0;
-  }
-
- private:
-  template <int size, Form F>
-  void some(int first) {
-    const V scale = V::all(scale_);
-    for (int k = first; k < first + size; k += V::size) {
-      V v = S::load(row_.x + k);
-      if constexpr (F == Form::relu) v = v.rectified();
-      S::store_kept(row_.y + k, v * scale, mask_ + k);
-    }
-  }
-
-  const bool relu_;
-  Row<D> row_{};
-  const uint8_t* mask_ = nullptr;
-  double scale_ = 0;
-};
-
-// Bytes have no such forms.
-template <class S>
-class Pending<S, uint8_t> : public Idle {
- public:
-  explicit Pending(bool) {}
-  void begin(const Row<uint8_t>&, const uint8_t*, double) {}
-  void complete() {}
-};
+  if (low == 0) return;
+  D fill;
+  narrow(decltype(widened(fill))(F == Form::affine ? numbers.fill : 0), fill);
+  drawer.settle_run(boundary, first, low,
+                    [&](int k, bool kept) { row.y[k] = kept ? row.y[k] : fill; });
+}
 
 // One byte per element, 1 where kept.
 template <Fate A>
@@ -140,32 +124,35 @@ void show(const Row<uint8_t>& row, const uint8_t* mask, const Numbers&) {
     std::memset(row.y, A == Fate::kept, static_cast<size_t>(row.count));
 }
 
-// The three functions of a form.
-template <class D>
+// The functions of a form.
+template <class S, class D>
 struct Applied {
   using Function = void (*)(const Row<D>&, const uint8_t*, const Numbers&);
+  using Flow = void (*)(const Drawer<S>&, uint64_t, uint64_t, const Row<D>&, const Numbers&);
   Function masked, kept, dropped;
+  Flow flow;  // null where there is none
 
-  template <class S>
   static Applied of(Form form) {
     if constexpr (sizeof(D) == 1) {
-      return {show<Fate::masked>, show<Fate::kept>, show<Fate::dropped>};
+      return {show<Fate::masked>, show<Fate::kept>, show<Fate::dropped>, nullptr};
     } else {
       switch (form) {
-        case Form::affine: return of<S, Form::affine>();
-        case Form::relu: return of<S, Form::relu>();
-        case Form::add: return of<S, Form::add>();
-        case Form::bias_add: return of<S, Form::bias_add>();
-        default: return of<S, Form::plain>();
+        case Form::affine: return of<Form::affine>();
+        case Form::relu: return of<Form::relu>();
+        case Form::add: return of<Form::add>();
+        case Form::bias_add: return of<Form::bias_add>();
+        default: return of<Form::plain>();
       }
     }
   }
 
  private:
-  template <class S, Form F>
+  template <Form F>
   static Applied of() {
-    return {apply<S, F, Fate::masked, D>, apply<S, F, Fate::kept, D>,
-            apply<S, F, Fate::dropped, D>};
+    Applied applied{apply<S, F, Fate::masked, D>, apply<S, F, Fate::kept, D>,
+                    apply<S, F, Fate::dropped, D>, nullptr};
+    if constexpr (F != Form::add && F != Form::bias_add) applied.flow = dropkit::flow<S, F, D>;
+    return applied;
   }
 };
 

@@ -39,10 +39,11 @@ class Philox {
   }
 
   // Blocks of any numbers (low and high words).
-  Blocks<S> scattered(Words low, Words high, uint32_t domain) const {
-    Blocks<S> c[1] = {{low, high, Words::all(0), Words::all(domain)}};
+  template <int N>
+  void scattered(const Words (&low)[N], const Words (&high)[N], uint32_t domain,
+                 Blocks<S> (&c)[N]) const {
+    for (int n = 0; n < N; ++n) c[n] = {{low[n], high[n], Words::all(0), Words::all(domain)}};
     rounds<0>(c, [](int) {});
-    return c[0];
   }
 
   // N times the `Words::size` blocks from number `first`, a multiple of all these; S::transposed

@@ -1,5 +1,7 @@
 // Items of a job, one after another: find the mask, apply it.
 #pragma once
+#include <algorithm>
+
 #include "apply.hpp"
 #include "window.hpp"
 
@@ -83,11 +85,11 @@ class Walker {
  public:
   Walker(const Layout& layout, const Job& job)
       : layout_(layout), job_(job), drawer_(job.key), window_(drawer_),
-        applied_(Applied<D>::template of<S>(job.form)), pending_(job.form == Form::relu) {
+        applied_(Applied<S, D>::of(job.form)) {
     contiguous_ = true;
     for (Operand o : {X, Y, RESIDUAL, BIAS})
       contiguous_ &= !present(o) || layout.inner.stride[o] == 1;
-    overlaps_ = contiguous_ && job.x && (job.form == Form::plain || job.form == Form::relu);
+    flows_ = contiguous_ && job.x && layout.ahead == 0 && applied_.flow;
   }
 
   void run(int64_t begin, int64_t end) {
@@ -103,7 +105,6 @@ class Walker {
       else
         straight(inner.count);
     }
-    pending_.complete();
   }
 
  private:
@@ -149,16 +150,31 @@ class Walker {
     row_.count = count;
     if (layout_.inner.stride[RATE] != 0 || (step != 0 && step != 1)) return scattered(count);
     if (step == 1) {
-      const uint8_t* mask = window_.at(index_, count, ahead(count), threshold_, pending_);
-      pending_.complete();
-      if (overlaps_)
-        pending_.begin(row_, mask, numbers_.scale);
-      else
-        finish(applied_.masked, mask);
+      if (flows_ && !drawer_.trivial(threshold_)) return flow();
+      finish(applied_.masked, window_.at(index_, count, ahead(count), threshold_));
     } else {
       const bool kept = *window_.at(index_, 1, ahead(1), threshold_) != 0;
       finish(kept ? applied_.kept : applied_.dropped, nullptr);
     }
+  }
+
+  // Whole chunks flow; what is before and behind them does not.
+  void flow() {
+    constexpr int chunk = Drawer<S>::chunk;
+    const Row<D> whole = row_;
+    const auto cut = [&](int start, int end) {
+      row_ = {whole.x + start, whole.y + start, nullptr, nullptr, end - start};
+      return row_.count > 0;
+    };
+    const auto rest = [&](int start, int count) {
+      return window_.at(index_ + static_cast<uint64_t>(start), count, count, threshold_);
+    };
+    const int before = std::min(whole.count, static_cast<int>(-index_ % chunk));
+    const int end = whole.count - (whole.count - before) % chunk;
+    if (cut(0, before)) finish(applied_.masked, rest(0, before));
+    if (cut(before, end))
+      applied_.flow(drawer_, index_ + static_cast<uint64_t>(before), threshold_, row_, numbers_);
+    if (cut(end, whole.count)) finish(applied_.masked, rest(end, whole.count - end));
   }
 
   // Any steps between the indices; any rates.
@@ -229,7 +245,7 @@ class Walker {
     repeated_threshold_ = threshold_;
   }
 
-  void finish(typename Applied<D>::Function function, const uint8_t* mask) {
+  void finish(typename Applied<S, D>::Function function, const uint8_t* mask) {
     if (contiguous_ && (job_.x || sizeof(D) == 1)) return function(row_, mask, numbers_);
     for (int start = 0; start < row_.count; start += kGathered)
       gathered(function, mask ? mask + start : mask, start,
@@ -237,7 +253,7 @@ class Walker {
   }
 
   // Rows that are not contiguous are made so, a little at a time.
-  void gathered(typename Applied<D>::Function function, const uint8_t* mask, int start, int count) {
+  void gathered(typename Applied<S, D>::Function function, const uint8_t* mask, int start, int count) {
     const auto gather = [&](Operand o, const D* p, D* out) -> const D* {
       if (!p) return nullptr;
       const int64_t step = layout_.inner.stride[o];
@@ -266,10 +282,8 @@ class Walker {
   const Job& job_;
   Drawer<S> drawer_;
   Window<S> window_;
-  Applied<D> applied_;
-  bool contiguous_, overlaps_;
-
-  Pending<S, D> pending_;
+  Applied<S, D> applied_;
+  bool contiguous_, flows_;
 
   // The item in hand.
   Row<D> row_;

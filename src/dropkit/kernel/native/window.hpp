@@ -37,14 +37,6 @@ struct Boundary {
   }
 };
 
-// Nothing to do meanwhile.
-struct Idle {
-  static constexpr bool has(int) { return false; }
-  template <int>
-  void part(int) {}
-  void pass(int) {}
-};
-
 template <class S>
 class Drawer {
   using Words = typename S::Words;
@@ -66,42 +58,53 @@ class Drawer {
   }
 
   // The mask of `count` indices from `first`, both multiples of `chunk`: 0xff where kept.
-  // Drawing needs no memory; what needs little else can be done meanwhile, between the rounds.
-  template <class Meanwhile>
-  void mask(uint64_t first, int count, uint64_t threshold, uint8_t* out,
-            Meanwhile& meanwhile) const {
-    if (threshold == 0 || threshold >= kCertain) {
+  void mask(uint64_t first, int count, uint64_t threshold, uint8_t* out) const {
+    if (trivial(threshold)) {
       std::memset(out, threshold == 0 ? 0xff : 0, static_cast<size_t>(count));
       return;
     }
-    const Bytes least = Bytes::all(static_cast<uint8_t>(threshold >> 32));
+    Boundary boundary;
     uint64_t equal[Boundary::capacity / Bytes::size];
-    for (int i = 0; i < count; i += chunk) {
-      Bytes v[vectors];
-      const uint64_t block = (first + static_cast<uint64_t>(i)) >> 4;
-      if (meanwhile.has(chunk)) {
-        const auto part = [&](int r) { meanwhile.template part<chunk / kBetween>(r); };
-        bytes(block, kBytesDomain, v, part);
-        meanwhile.pass(chunk);
-      } else {
-        bytes(block, kBytesDomain, v, [](int) {});
-      }
-      for (int j = 0; j < vectors; ++j) {
-        v[j].at_least(least).store(out + i + j * Bytes::size);
-        equal[i / Bytes::size + j] = v[j].equal(least);
-      }
-    }
-    // Only now: a branch on what was just drawn would be known late, and all behind it wait.
+    for (int i = 0; i < count; i += chunk)
+      first_look(first + static_cast<uint64_t>(i), threshold, out + i, equal + i / Bytes::size,
+                 [](int) {});
     const auto low = static_cast<uint32_t>(threshold);
     if (low == 0) return;
-    Boundary boundary;
-    constexpr int joined = Bytes::step == 1 ? 64 / Bytes::size : 1;  // vectors to 64 bits
-    for (int i = 0; i < count; i += joined * Bytes::size) {
-      uint64_t bits = 0;
-      for (int j = 0; j < joined; ++j) bits |= equal[i / Bytes::size + j] << j * Bytes::size % 64;
-      boundary.note(i, bits, Bytes::step);
+    for (int i = 0; i < count; i += chunk) note(boundary, i, equal + i / Bytes::size);
+    settle_run(boundary, first, low, [out](int k, bool kept) { out[k] = kept ? 0xff : 0; });
+  }
+
+  // No draw is needed.
+  static bool trivial(uint64_t threshold) { return threshold == 0 || threshold >= kCertain; }
+
+  // The mask of a chunk as its bytes alone decide it, and which are `equal` to the threshold's.
+  template <class Between>
+  void first_look(uint64_t first, uint64_t threshold, uint8_t* out, uint64_t* equal,
+                  Between between) const {
+    const Bytes least = Bytes::all(static_cast<uint8_t>(threshold >> 32));
+    Bytes v[vectors];
+    bytes(first >> 4, kBytesDomain, v, between);
+    for (int j = 0; j < vectors; ++j) {
+      v[j].at_least(least).store(out + j * Bytes::size);
+      equal[j] = v[j].equal(least);
     }
-    // `first` starts a block, and in 32 bits the sums below take one vector.
+  }
+
+  // A chunk that begins at `position`. Branches on what was just drawn would be known late, and all
+  // behind them wait; so this is for a chunk after which another was drawn.
+  static void note(Boundary& boundary, int position, const uint64_t* equal) {
+    constexpr int joined = Bytes::step == 1 ? 64 / Bytes::size : 1;  // vectors to 64 bits
+    for (int j = 0; j < vectors; j += joined) {
+      uint64_t bits = 0;
+      for (int part = 0; part < joined; ++part) bits |= equal[j + part] << part * Bytes::size % 64;
+      boundary.note(position + j * Bytes::size, bits, Bytes::step);
+    }
+  }
+
+  // Whether the noted positions of a run from `first`, which begins a block, are kept.
+  template <class Use>
+  void settle_run(Boundary& boundary, uint64_t first, uint32_t low, Use use) const {
+    // In 32 bits the sums below take one vector.
     const uint64_t block = first >> 2;
     const auto place = [=](uint32_t position) {
       const uint32_t sum = static_cast<uint32_t>(block) + (position >> 2);
@@ -109,15 +112,15 @@ class Drawer {
       const uint32_t high = (static_cast<uint32_t>(block >> 32) + carry) & 0x3fffffff;  // 62 bits
       return Place{sum, high, position & 3};
     };
-    settle(boundary, place, [=](int) { return low; }, out);
+    settle(boundary, place, [=](int) { return low; }, use);
   }
 
   // The same with a threshold for each index, and for any indices.
   template <class Index, class Threshold>
   void scattered_mask(int count, Index index, Threshold threshold, uint8_t* out) const {
     Boundary boundary;
-    for (int i = 0; i < count; i += Words::size) {
-      const int live = count - i < Words::size ? count - i : Words::size;
+    for (int i = 0; i < count; i += at_once) {
+      const int live = count - i < at_once ? count - i : at_once;
       Drawn drawn;
       draw([&](int k) { return placed(index(i + (k < live ? k : 0)), 4); }, kBytesDomain, drawn);
       for (int k = 0; k < live; ++k) {
@@ -131,7 +134,8 @@ class Drawer {
     }
     settle(
         boundary, [&](uint32_t position) { return placed(index(static_cast<int>(position)), 2); },
-        [&](int position) { return static_cast<uint32_t>(threshold(position)); }, out);
+        [&](int position) { return static_cast<uint32_t>(threshold(position)); },
+        [out](int k, bool kept) { out[k] = kept ? 0xff : 0; });
   }
 
  private:
@@ -140,9 +144,10 @@ class Drawer {
     uint32_t low, high, within;
   };
 
-  // A block of each of some places.
+  // A block of each of some places: two vectors of them, as one would wait for itself.
+  static constexpr int at_once = 2 * Words::size;
   struct Drawn {
-    uint32_t within[Words::size], words[4][Words::size];
+    uint32_t within[at_once], words[4][at_once];
   };
 
   // A block holds 2^shift indices.
@@ -154,27 +159,37 @@ class Drawer {
 
   template <class At>
   void draw(At at, uint32_t domain, Drawn& drawn) const {
-    uint32_t low[Words::size], high[Words::size];
-    for (int k = 0; k < Words::size; ++k) {
+    uint32_t low[at_once], high[at_once];
+    for (int k = 0; k < at_once; ++k) {
       const Place place = at(k);
       low[k] = place.low;
       high[k] = place.high;
       drawn.within[k] = place.within;
     }
-    const auto blocks = philox_.scattered(Words::load(low), Words::load(high), domain);
-    for (int j = 0; j < 4; ++j) blocks.word[j].store(drawn.words[j]);
+    constexpr int size = Words::size;
+    const Words lows[] = {Words::load(low), Words::load(low + size)};
+    const Words highs[] = {Words::load(high), Words::load(high + size)};
+    Blocks<S> blocks[2];
+    philox_.scattered(lows, highs, domain, blocks);
+    for (int n = 0; n < 2; ++n)
+      for (int j = 0; j < 4; ++j) blocks[n].word[j].store(drawn.words[j] + n * size);
   }
 
-  // Boundary indices are kept if their word is not below their threshold's low bits.
-  template <class At, class Low>
-  void settle(Boundary& boundary, At at, Low low, uint8_t* out) const {
-    boundary.pad(Words::size);
-    for (int i = 0; i < boundary.count; i += Words::size) {
+  // Boundary indices are kept if their word is not below their threshold's low bits. Loops over
+  // a vector's worth, which compilers make vectors of.
+  template <class At, class Low, class Use>
+  void settle(Boundary& boundary, At at, Low low, Use use) const {
+    boundary.pad(at_once);
+    for (int i = 0; i < boundary.count; i += at_once) {
       const uint16_t* positions = boundary.at + i;
       Drawn drawn;
       draw([&](int k) { return at(positions[k]); }, kBoundaryDomain, drawn);
-      for (int k = 0; k < Words::size; ++k)
-        out[positions[k]] = drawn.words[drawn.within[k]][k] < low(positions[k]) ? 0 : 0xff;
+      uint32_t word[at_once];
+      for (int k = 0; k < at_once; ++k) word[k] = drawn.words[0][k];
+      for (uint32_t j = 1; j < 4; ++j)
+        for (int k = 0; k < at_once; ++k)
+          word[k] = drawn.within[k] == j ? drawn.words[j][k] : word[k];
+      for (int k = 0; k < at_once; ++k) use(positions[k], word[k] >= low(positions[k]));
     }
   }
 
@@ -188,10 +203,7 @@ class Window {
   explicit Window(const Drawer<S>& drawer) : drawer_(drawer) {}
 
   // The mask of `count` <= kTile indices from `first`; it draws `ahead` >= count if it must draw.
-  // What the call before last gave may be overwritten.
-  template <class Meanwhile>
-  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold,
-                    Meanwhile& meanwhile) {
+  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold) {
     const uint64_t skipped = first - start_;
     if (threshold == threshold_ && skipped < static_cast<uint64_t>(length_) &&
         skipped + static_cast<uint64_t>(count) <= static_cast<uint64_t>(length_))
@@ -201,22 +213,15 @@ class Window {
     start_ = first - static_cast<uint64_t>(before);
     length_ = (before + ahead + chunk - 1) / chunk * chunk;
     threshold_ = threshold;
-    mask_ = mask_ == masks_[0] ? masks_[1] : masks_[0];
-    drawer_.mask(start_, length_, threshold, mask_, meanwhile);
+    drawer_.mask(start_, length_, threshold, mask_);
     return mask_ + before;
-  }
-
-  const uint8_t* at(uint64_t first, int count, int ahead, uint64_t threshold) {
-    Idle idle;
-    return at(first, count, ahead, threshold, idle);
   }
 
  private:
   const Drawer<S>& drawer_;
   uint64_t start_ = 0, threshold_ = 0;
   int length_ = 0;
-  alignas(64) uint8_t masks_[2][kTile + 2 * kChunk + kPast];
-  uint8_t* mask_ = masks_[0];
+  alignas(64) uint8_t mask_[kTile + 2 * kChunk + kPast];
 };
 
 }  // namespace
