@@ -68,7 +68,8 @@ def dropout(
     `affine` says what becomes of the kept and of the dropped, in place of a scaling; it needs a
     rate that is a number.
     """
-    mask = Mask(key, rate, *indexing(x.shape, shared, offset))
+    whole = not shared and type(offset) is int and offset == 0
+    mask = Mask(key, rate) if whole else Mask(key, rate, *indexing(x.shape, shared, offset))
     if x.is_complex():  # a number is dropped as a whole
         return _complex(x, mask, scaling, inplace)
     return _dropout(x, mask, affine or _affine(rate, scaling), inplace)

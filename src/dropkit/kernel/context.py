@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -12,7 +13,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 def traced(x: Tensor | None = None) -> bool:
     """Whether operators of torch have to be seen: by a compiler, a mode, or a kind of tensor."""
     return (
-        torch.compiler.is_compiling()
+        is_compiling()
         or (x is not None and (type(x) not in _PLAIN or x.is_meta))
         or torch._C._len_torch_dispatch_stack() > 0
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -85,7 +86,8 @@ class _Thread(threading.local):
     """A thread's own: a place to draw into, and the scopes in force."""
 
     def __init__(self) -> None:
-        self.word = torch.empty((), dtype=torch.int64)
+        self.bits = array("q", [0])  # the same memory, which is read sooner than the tensor
+        self.word = torch.frombuffer(self.bits, dtype=torch.int64)
         self.scopes: list[_Answer] = []
 
 
@@ -114,7 +116,8 @@ def _ask(depth: int, device: torch.device) -> Key:
 
 def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
     if device.type == "cpu":
-        return int(_thread.word.random_(_LOWEST, None, generator=generator).item()) & WORD64
+        _thread.word.random_(_LOWEST, None, generator=generator)
+        return _thread.bits[0] & WORD64
     word = torch.empty((), dtype=torch.int64, device=device)
     return word.random_(_LOWEST, None, generator=generator)
 

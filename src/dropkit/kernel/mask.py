@@ -39,7 +39,7 @@ class Affine(NamedTuple):
     @property
     def linear(self) -> Affine:
         """The derivative."""
-        return Affine(self.scale)
+        return Affine(self.scale) if self.shift or self.fill else self
 
 
 def threshold(rate: float) -> int:
@@ -56,7 +56,8 @@ def inverted(rate: float | Tensor) -> Affine:
     """Inverted dropout: what is kept is divided by the probability to be kept."""
     if isinstance(rate, Tensor):
         return Affine(None)
-    return Affine(1.0 / (1.0 - rate) if threshold(rate) < ONE else 0.0)
+    dropped_all = rate * ONE >= ONE - 0.5  # threshold(rate) == ONE
+    return Affine(0.0 if dropped_all else 1.0 / (1.0 - rate))
 
 
 def plain_scale(affine: Affine) -> float:
