@@ -1,4 +1,4 @@
-"""The cost of a mask, as a ratio to the multiplication that dropout amounts to, and to its peers.
+"""The cost of a mask, as a ratio to the multiplication that dropout amounts to; peers; whole steps.
 
     python benchmarks/kernel.py [--quick] [--write docs/speed.md]
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import dropkit.functional as F
+import training_step
 from dropkit.kernel import native
 
 Run = Callable[[], object]
@@ -264,6 +265,8 @@ def report(quick: bool) -> Iterator[str]:
     yield from peers(1 << 20, rounds)
     yield ""
     yield from kept()
+    yield ""
+    yield from training_step.table(rounds=5 if quick else 31)
 
 
 def main() -> None:

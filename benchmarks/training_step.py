@@ -1,25 +1,23 @@
 """A training step with dropout by dropkit, by torch, and with none: what dropout costs a model.
 
-Steps of all variants take turns in one process; a line gives their medians, and the medians of the
-ratios of neighbours to the step with p = 0. Run: python benchmarks/training_step.py [--compile]
+    python benchmarks/training_step.py [--compile]
+
+Steps of all variants take turns in one process; a cell is the median of the ratios of neighbours to
+the step with p = 0, and its quartiles. benchmarks/kernel.py puts the table on its page.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import platform
 import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
-import dropkit
-from dropkit.acceleration import accelerate
-from dropkit.kernel import cpu
+from dropkit import accelerate
 
 Step = Callable[[], None]
 
@@ -98,29 +96,28 @@ def measured(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def report(name: str, optimizer: str, threads: int, times: dict[str, list[float]]) -> None:
-    for label, taken in times.items():
-        base = times["p = 0, compiled" if label.endswith("compiled") else "p = 0"]
-        ratios = sorted(mine / other for mine, other in zip(taken, base, strict=True))
-        low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
-        print(
-            f"{name:5} {optimizer:5} {threads} threads  {label:18}"
-            f"  median {statistics.median(taken) * 1e3:8.2f} ms  best {min(taken) * 1e3:8.2f} ms"
-            f"  / p = 0: {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
-        )
-
-
-def provenance() -> str:
-    """What the numbers were taken on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    kernel = cpu.NATIVE.selected() if cpu.NATIVE else "reference"
-    return (
-        f"dropkit {dropkit.__version__} ({kernel}), torch {torch.__version__}, Python "
-        f"{platform.python_version()}, {names[0] if names else platform.processor()} x "
-        f"{len(names)}, {platform.system()}"
-    )
+def table(
+    models: Sequence[str] = tuple(MODELS),
+    threads: Sequence[int] = (1, 2),
+    optimizer: str = "sgd",
+    rounds: int = 31,
+    compiled: bool = False,
+) -> Iterator[str]:
+    yield "### A training step / the same with p = 0\n"
+    yield "| model | threads | step | ms | / p = 0 |"
+    yield "|---|---|---|---|---|"
+    for name in models:
+        for count in threads:
+            torch.set_num_threads(count)
+            times = measured(variants(name, optimizer, compiled), rounds)
+            for label, taken in times.items():
+                base = times["p = 0, compiled" if label.endswith("compiled") else "p = 0"]
+                ratios = [mine / other for mine, other in zip(taken, base, strict=True)]
+                low, middle, high = statistics.quantiles(ratios, n=4)
+                yield (
+                    f"| {name} | {count} | {label} | {statistics.median(taken) * 1e3:.1f} | "
+                    f"{middle:.3f} ({low:.3f} to {high:.3f}) |"
+                )
 
 
 def main() -> None:
@@ -131,12 +128,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    print(provenance())
-    for name in options.models:
-        for threads in options.threads:
-            torch.set_num_threads(threads)
-            steps = variants(name, options.optimizer, options.compile)
-            report(name, options.optimizer, threads, measured(steps, options.rounds))
+    for line in table(
+        options.models, options.threads, options.optimizer, options.rounds, options.compile
+    ):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
