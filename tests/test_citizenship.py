@@ -14,6 +14,7 @@ from torch.func import grad, jacrev, jvp, vmap
 from torch.utils.checkpoint import checkpoint
 
 import dropkit.functional as F
+from dropkit.errors import SettingError
 from dropkit.kernel import cpu
 
 pytestmark = pytest.mark.filterwarnings(
@@ -219,6 +220,42 @@ def test_fake_and_meta_tensors_pass() -> None:
     with FakeTensorMode():
         assert block(torch.ones(2, 3)).shape == (2, 3)
     assert block(torch.ones(2, 3, device="meta")).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_negated_views_are_what_they_mean(name: str) -> None:
+    """torch marks a tensor as negated and leaves its memory: whoever reads that has the sign wrong."""
+    x = sample().detach()
+    assert torch.equal(FORMS[name](torch._neg_view(x)), FORMS[name](-x))
+    given, through, slope = sample(), sample(), torch.randn(3, 5, dtype=torch.float64)
+    with torch.no_grad():
+        through.copy_(given)
+    FORMS[name](given).backward(torch._neg_view(slope))
+    FORMS[name](through).backward(-slope)
+    assert torch.equal(given.grad, through.grad)
+
+
+def test_conjugated_views_are_what_they_mean() -> None:
+    z = torch.randn(40, dtype=torch.complex64)
+    expected = F.dropout(z.conj().resolve_conj(), 0.4, key=KEY)
+    assert torch.equal(F.dropout(z.conj(), 0.4, key=KEY), expected)
+    F.dropout(z.conj(), 0.4, key=KEY, inplace=True)
+    assert torch.equal(z, expected.conj())
+
+
+def test_jagged_tensors_drop_their_values() -> None:
+    parts = [torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)]
+    x = torch.nested.as_nested_tensor(parts, layout=torch.jagged)
+    y = F.dropout(x, 0.4, key=KEY)
+    assert y.is_nested and y.shape == x.shape
+    assert torch.equal(y.values(), F.dropout(torch.cat(parts), 0.4, key=KEY))
+    y.values().sum().backward()
+    assert torch.equal(parts[0].grad, F.dropout(torch.ones(8, 4), 0.4, key=KEY)[:3])
+
+
+def test_sparse_tensors_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"expected a dense tensor.*to_dense"):
+        F.dropout(torch.eye(3).to_sparse(), 0.4)
 
 
 def test_function_modes_see_the_call() -> None:

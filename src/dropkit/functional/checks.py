@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from dropkit import kernel
@@ -56,6 +57,11 @@ def check_dropped(x: Tensor) -> None:
         raise RuntimeError(
             f"result type Float can't be cast to the desired output type {x.dtype}: expected a "
             "floating-point or complex tensor; try x.float()"
+        )
+    if x.layout is not torch.strided:
+        raise SettingError(
+            f"x: expected a dense tensor; got one of layout {x.layout}. Try dropping its values(), "
+            "or x.to_dense()"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from dropkit import kernel
 from dropkit.functional.checks import SCALINGS, check_choice, check_dropped, check_rate
 from dropkit.functional.sharding import is_sharded, keyed_shard
-from dropkit.kernel import Key, Scaling
+from dropkit.kernel import Key, Scaling, plain_dropout
 from dropkit.records import Shard
 
 
@@ -67,14 +68,31 @@ def dropout(
             dropout, (x,), x, p=p, training=training, shared=shared, key=key, offset=offset,
             generator=generator, inplace=inplace, scaling=scaling,
         )  # fmt: skip
+    if training and not shared and not inplace and scaling == "inverted":
+        y = plain_dropout(x, p, key, offset, generator)
+        if y is not None:
+            return y
     check_rate(p, x)
     check_choice("scaling", scaling, SCALINGS)
     if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):
         return x
+    if x.layout is torch.jagged and not shared:
+        values = dropout(
+            x.values(), p, training, inplace, key=key, offset=offset, generator=generator,
+            scaling=scaling,
+        )  # fmt: skip
+        return x if inplace else _jagged_like(x, values)
     check_dropped(x)
     if not training:
         return _evaluated(x, p, inplace)
     return _dropped(x, p, shared, key, offset, generator, scaling, inplace)
+
+
+def _jagged_like(x: Any, values: Tensor) -> Tensor:
+    result: Tensor = torch.nested.nested_tensor_from_jagged(
+        values, x.offsets(), x.lengths(), jagged_dim=x._ragged_idx
+    )
+    return result
 
 
 def _dropped(

@@ -20,6 +20,7 @@ from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
 from dropkit.kernel.mask import Affine, Key, Mask, inverted, signed
+from dropkit.kernel.shortcut import plain_dropout
 from dropkit.kernel.streams import Stream
 from dropkit.records import Shard
 
@@ -43,6 +44,7 @@ __all__ = [
     "keep",
     "keyed",
     "normal",
+    "plain_dropout",
     "redrawn",
     "replayed_keys",
     "resolve_key",
@@ -87,7 +89,7 @@ def _complex(x: Tensor, mask: Mask, scaling: Scaling, inplace: bool) -> Tensor:
     strides = mask.strides or mask_strides(x.shape, frozenset())
     rate = mask.rate.unsqueeze(-1) if isinstance(mask.rate, Tensor) else mask.rate
     mask = mask._replace(rate=rate, strides=(*strides, 0))
-    y = _dropout(torch.view_as_real(x), mask, _affine(rate, scaling), inplace=False)
+    y = _dropout(torch.view_as_real(x.resolve_conj()), mask, _affine(rate, scaling), inplace=False)
     return x.copy_(torch.view_as_complex(y)) if inplace else torch.view_as_complex(y)
 
 

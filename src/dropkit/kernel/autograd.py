@@ -30,7 +30,7 @@ def dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
         law = _Law(rate, affine, mask.strides, mask.base)
         return _apply(_Transformed, x, tensor_key(mask.key, x.device), rates, law)
     if x.requires_grad and torch.is_grad_enabled():
-        return _eager(x, mask, affine)
+        return eager(x, mask, affine)
     return dispatch.dropout(x, mask, affine)
 
 
@@ -87,7 +87,7 @@ class _Eager(Function):
 
 
 # What Function.apply calls once it has seen that torch.func is not at work, as has been seen here.
-_eager: Callable[[Tensor, Mask, Affine], Tensor] = super(Function, _Eager).apply
+eager: Callable[[Tensor, Mask, Affine], Tensor] = super(Function, _Eager).apply
 
 
 class _InPlace(Function):

@@ -131,7 +131,11 @@ def _flat(*tensors: Tensor) -> int | None:
     """The number of the type of tensors that are alike, and each one run; None: they are not."""
     first = tensors[0]
     alike = all(
-        t.is_cpu and t.dtype == first.dtype and t.shape == first.shape and t.is_contiguous()
+        t.is_cpu
+        and t.dtype == first.dtype
+        and t.shape == first.shape
+        and t.is_contiguous()
+        and not t.is_neg()
         for t in tensors
     )
     return native.DTYPES.get(first.dtype) if alike else None

@@ -19,7 +19,7 @@ from dropkit.errors import DropkitWarning
 from dropkit.kernel import cpu, native, reference
 from dropkit.kernel.mask import Affine, Key, Mask
 
-_INTERPRETED = native.forced() == "triton"
+INTERPRETED = native.forced() == "triton"
 
 
 def dropout(x: Tensor, mask: Mask, affine: Affine, out: Tensor | None = None) -> Tensor:
@@ -125,7 +125,9 @@ def dropout_add(
 
 def _kernel(x: Tensor) -> ModuleType | None:
     """What draws where x is; None: the reference."""
-    if x.is_cpu and not _INTERPRETED:
+    if x.is_neg():  # what lies in memory is not what it means
+        return None
+    if x.is_cpu and not INTERPRETED:
         return cpu if cpu.NATIVE is not None else _none(cpu.why())
     return _gpu(x.device)
 

@@ -116,10 +116,15 @@ def _ask(depth: int, device: torch.device) -> Key:
 
 def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
     if device.type == "cpu":
-        _thread.word.random_(_LOWEST, None, generator=generator)
-        return _thread.bits[0] & WORD64
+        return fresh(generator)
     word = torch.empty((), dtype=torch.int64, device=device)
     return word.random_(_LOWEST, None, generator=generator)
+
+
+def fresh(generator: torch.Generator | None = None) -> int:
+    """64 bits of a CPU generator, the default one if none is given."""
+    _thread.word.random_(_LOWEST, None, generator=generator)
+    return _thread.bits[0] & WORD64
 
 
 def check_key(key: Key) -> Key:
