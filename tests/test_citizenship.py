@@ -224,7 +224,7 @@ def test_fake_and_meta_tensors_pass() -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_negated_views_are_what_they_mean(name: str) -> None:
-    """torch marks a tensor as negated and leaves its memory: whoever reads that has the sign wrong."""
+    """torch marks a tensor as negated and leaves its memory: who reads that has the sign wrong."""
     x = sample().detach()
     assert torch.equal(FORMS[name](torch._neg_view(x)), FORMS[name](-x))
     given, through, slope = sample(), sample(), torch.randn(3, 5, dtype=torch.float64)
