@@ -9,6 +9,7 @@
 namespace dropkit {
 
 constexpr int kTile = 8192;     // elements at a time: two masks fit in L1, 32 of them are boundary
+constexpr int kRepeated = 1024;  // elements of a short row's mask laid down many times: stays in L1
 constexpr int kTurned = 65536;  // elements of a mask that is transposed
 constexpr int kChunk = 512;     // no instruction set draws more bytes at once
 constexpr int kMostDims = 66;   // PyTorch's 64, and two that count tiles

@@ -85,7 +85,7 @@ Layout::Layout(std::vector<Dim> dims, uint64_t base)
     }
   }
   const bool turned = second.size > 1;
-  if (step == 1 && inner.stride[RATE] == 0 && inner.size <= kTile / 8 && !outer.empty() &&
+  if (step == 1 && inner.stride[RATE] == 0 && inner.size <= kTile / 2 && !outer.empty() &&
       shared(outer.back())) {
     second = outer.back();
     outer.pop_back();

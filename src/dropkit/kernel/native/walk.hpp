@@ -201,25 +201,26 @@ class Walker {
 
   // Several rows at once, whose mask runs along `second`, or is the same for all.
   void block(int count, int rows) {
-    if (layout_.second.stride[MASK] == 0)
-      repeat(count, rows);
-    else
-      turn(count, rows);
     bool compact = contiguous_;
     for (Operand o : {X, Y, RESIDUAL, BIAS})
       compact &= !present(o) || layout_.second.stride[o] == count;
-    if (compact) {
-      row_.count = count * rows;
-      return finish(applied_.masked, turned_);
+    int together = compact ? rows : 1;
+    const bool alike = layout_.second.stride[MASK] == 0;
+    if (alike) {
+      together = std::min(together, std::max(1, kRepeated / count));
+      repeat(count, together);
+    } else {
+      turn(count, rows);
     }
     const Row<D> first = row_;
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; r += together) {
       const auto at = [&](Operand o, const D* p) {
         return p ? p + r * layout_.second.stride[o] : p;
       };
       row_ = {at(X, first.x), first.y + r * layout_.second.stride[Y],
-              at(RESIDUAL, first.residual), at(BIAS, first.bias), count};
-      finish(applied_.masked, turned_ + r * count);
+              at(RESIDUAL, first.residual), at(BIAS, first.bias),
+              count * std::min(together, rows - r)};
+      finish(applied_.masked, alike ? turned_ : turned_ + r * count);
     }
   }
 
