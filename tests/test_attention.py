@@ -225,3 +225,16 @@ def test_mistakes_are_told() -> None:
         dropped(q, k[:, :2], v[:, :2], enable_gqa=True)
     with pytest.raises(SettingError, match="key, or a generator"):
         dropped(q, k, v, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 9), (4, 5, 5), (3, 2, 5, 5)])
+def test_masks_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    q = torch.randn(2, 5, 8)
+    with pytest.raises(RuntimeError, match="broadcasts"):
+        F.scaled_dot_product_attention(q, q, q, torch.zeros(shape), 0.1)
+
+
+def test_integer_masks_are_refused() -> None:
+    q = torch.randn(2, 5, 8)
+    with pytest.raises(RuntimeError, match="attn_mask dtype"):
+        F.scaled_dot_product_attention(q, q, q, torch.ones(5, 5, dtype=torch.int64), 0.1)

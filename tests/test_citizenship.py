@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -256,6 +258,121 @@ def test_jagged_tensors_drop_their_values() -> None:
 def test_sparse_tensors_are_refused() -> None:
     with pytest.raises(SettingError, match=r"expected a dense tensor.*to_dense"):
         F.dropout(torch.eye(3).to_sparse(), 0.4)
+
+
+def test_operands_of_other_types_are_promoted_as_torch_does_it() -> None:
+    """A bias wider than x was once written, at its width, into memory of x's."""
+    x, bias = torch.randn(64, 32).bfloat16(), torch.randn(32)
+    y = F.dropout_add(x, x, 0.4, bias=bias, key=KEY)
+    assert torch.equal(y, x + F.dropout(x + bias, 0.4, key=KEY))
+    short = torch.randn(4, requires_grad=True)
+    F.dropout_add(torch.ones(4), torch.ones(4), 0.4, bias=short, key=KEY).sum().backward()
+    assert torch.equal(short.grad, F.dropout(torch.ones(4), 0.4, key=KEY))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_counted_keys_are_replayed_or_refused(reentrant: bool) -> None:
+    x = torch.ones(64, requires_grad=True)
+    with F.keyed(4), pytest.raises(SettingError, match="replayed_keys"):
+        checkpoint(lambda x: F.dropout(x).square(), x, use_reentrant=reentrant).sum().backward()
+    with F.keyed(4):
+        y = checkpoint(
+            lambda x: F.dropout(x).square(),
+            x,
+            use_reentrant=False,
+            context_fn=F.replayed_keys,
+        )
+    y.sum().backward()
+    assert torch.equal(x.grad, 2 * y)
+
+
+def test_keys_of_a_generator_are_replayed() -> None:
+    x, generator = torch.ones(64, requires_grad=True), torch.Generator().manual_seed(3)
+    y = checkpoint(
+        lambda x: F.dropout(x, generator=generator),
+        x,
+        use_reentrant=False,
+        context_fn=F.replayed_keys,
+    )
+    y.sum().backward()
+    assert torch.equal(x.grad, y)
+
+
+def test_what_names_a_mask_may_change_before_backward() -> None:
+    x, key, rates = torch.ones(64, requires_grad=True), torch.tensor(5), torch.full((64,), 0.5)
+    y = F.dropout(x, rates, key=key)
+    key += 1
+    y.sum().backward()
+    assert torch.equal(x.grad, y)
+    z = F.dropout(x, rates, key=key)
+    rates.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()
+
+
+def test_integer_keys_may_change_under_a_compiler() -> None:
+    compiled = torch.compile(lambda x, key: F.dropout(x, 0.4, key=key), backend="inductor")
+    for key in (1, 2, 3, -1):
+        assert torch.equal(compiled(torch.ones(40), key), F.dropout(torch.ones(40), 0.4, key=key))
+
+
+def test_vmap_keeps_its_randomness_under_a_compiler() -> None:
+    compiled = torch.compile(vmap(F.dropout, randomness="different"), backend="aot_eager")
+    assert len(compiled(torch.ones(8, 64)).unique(dim=0)) == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_traced_program_draws() -> None:
+    traced = torch.jit.trace(lambda x: F.dropout(x, 0.4), torch.ones(2000), check_trace=False)
+    y = traced(torch.ones(2000))
+    assert set(y.unique().tolist()) == set(F.dropout(torch.ones(2000), 0.4).unique().tolist())
+    assert not torch.equal(y, traced(torch.ones(2000)))
+
+
+def test_a_thread_that_began_in_inference_mode_draws_elsewhere() -> None:
+    drawn: list[Tensor] = []
+
+    def run() -> None:
+        with torch.inference_mode():
+            F.dropout(torch.ones(8))
+        drawn.append(F.dropout(torch.ones(8)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("view", ["leaf", "expanded"])
+def test_nothing_is_overwritten_before_it_is_refused(view: str) -> None:
+    if view == "leaf":
+        whole = torch.ones(6, requires_grad=True)
+        with pytest.raises(RuntimeError, match="leaf Variable"):
+            F.dropout(whole[:3], 0.5, key=KEY, inplace=True)
+    else:
+        whole = torch.ones(1)
+        with pytest.raises(RuntimeError, match="single memory location"):
+            F.dropout(whole.expand(6), 0.5, key=KEY, inplace=True)
+    assert (whole == 1).all()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.gaussian_dropout(x, 0.3),
+        lambda x: F.drop_block(x, 0.3, 2),
+        lambda x: F.variational_dropout(x, torch.zeros(())),
+    ],
+)
+def test_the_input_is_let_go(function: Callable[[Tensor], Tensor]) -> None:
+    """Hooks on saved tensors see no closure; a weak reference does."""
+    leaf = torch.randn(2, 3, 4, 4, requires_grad=True)
+    x = leaf * 2
+    alive = weakref.ref(x)
+    y = function(x)
+    del x
+    gc.collect()
+    assert y.requires_grad and alive() is None
 
 
 def test_function_modes_see_the_call() -> None:

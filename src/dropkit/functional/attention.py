@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from dropkit import kernel
 from dropkit.errors import SettingError
 from dropkit.functional import blockwise
 from dropkit.functional.blockwise import Law
-from dropkit.functional.checks import check_rate
+from dropkit.functional.checks import broadcasts, check_rate
 from dropkit.functional.dropout import dropout
 from dropkit.kernel import Key
 from dropkit.kernel.context import traced, transformed
@@ -159,7 +160,26 @@ def _checked(
             "Expected query, key, and value to all be at least 2 dimensional, but got "
             f"{query.dim()}, {key.dim()} and {value.dim()} dimensions"
         )
+    if key.size(-2) != value.size(-2):
+        raise RuntimeError(
+            f"Expected as many keys as values, but got {key.size(-2)} and {value.size(-2)}"
+        )
+    if mask is not None:
+        _check_mask(mask, query, (*query.shape[:-1], key.size(-2)))
     return query, key, value
+
+
+def _check_mask(mask: Tensor, query: Tensor, sizes: Sequence[int]) -> None:
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise RuntimeError(
+            "Expected attn_mask dtype to be bool or floating point, but got attn_mask.dtype: "
+            f"{mask.dtype} and query.dtype: {query.dtype}"
+        )
+    if not broadcasts(mask.shape, sizes):
+        raise RuntimeError(
+            f"Expected attn_mask of a shape that broadcasts to {tuple(sizes)}, but got "
+            f"{tuple(mask.shape)}"
+        )
 
 
 def _uncast(x: Tensor) -> AbstractContextManager[object]:

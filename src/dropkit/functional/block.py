@@ -109,8 +109,8 @@ def _drop_block(
 
     def run(value: Tensor) -> Tensor:
         kept = kernel.keep(
-            (*x.shape[:2], *_grown(maps, grow)), seed_rate, key=key, shared=shared,
-            offset=0 if place is None else _grown_place(place, grow), device=x.device,
+            (*value.shape[:2], *_grown(maps, grow)), seed_rate, key=key, shared=shared,
+            offset=0 if place is None else _grown_place(place, grow), device=value.device,
         )  # fmt: skip
         for axis, block in enumerate(blocks, 2):
             kept = _all_within(_bordered(kept, axis, block - 1) if inside else kept, axis, block)

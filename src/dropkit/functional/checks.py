@@ -40,7 +40,9 @@ def _check_rates(p: Tensor, x: Tensor | None) -> None:
 def broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
     """Whether one shape broadcasts to the other."""
     last = large[len(large) - len(small) :]
-    return len(small) <= len(large) and all(a in (1, b) for a, b in zip(small, last, strict=True))
+    return len(small) <= len(large) and all(
+        a == 1 or a == b for a, b in zip(small, last, strict=True)
+    )
 
 
 def check_number(p: object, instead: str = "dropkit.functional.dropout") -> None:

@@ -92,7 +92,8 @@ def dropout_add(
     _check_shapes(x, residual, bias)
     if not training or p == 0:
         return residual + (x if bias is None else x + bias)
-    if is_sharded(x) or residual.dtype != x.dtype:  # types are promoted as torch does it
+    alike = residual.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)
+    if is_sharded(x) or x.is_complex() or not alike:  # types are promoted as torch does it
         whole = x if bias is None else x + bias
         return residual + dropout(whole, p, key=key, offset=offset, generator=generator)
     key = kernel.resolve_key(key, generator, x)

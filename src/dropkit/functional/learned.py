@@ -136,8 +136,8 @@ def variational_dropout(
     spread = x * (0.5 * log_alpha).exp().to(x.dtype)
     return x + kernel.redrawn(
         spread,
-        lambda: kernel.normal(
-            x.shape, key=drawn, offset=offset, device=x.device, dtype=x.dtype
+        lambda like: kernel.normal(
+            like.shape, key=drawn, offset=offset, device=like.device, dtype=like.dtype
         ),
     )  # fmt: skip
 
@@ -192,7 +192,7 @@ def variational_linear(
     spread = (linear(x * x, log_variance.exp()) + _TINY).sqrt()
     return mean + kernel.redrawn(
         spread,
-        lambda: kernel.normal(mean.shape, key=drawn, device=mean.device, dtype=mean.dtype),
+        lambda like: kernel.normal(like.shape, key=drawn, device=like.device, dtype=like.dtype),
     )
 
 

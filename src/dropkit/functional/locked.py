@@ -87,8 +87,8 @@ def _packed(
     sizes = (int(x.batch_sizes[0]), *x.data.shape[1:])
     rows = sequence_of_rows(x)
 
-    def factor() -> Tensor:
-        whole = kernel.dropout(x.data.new_ones(sizes), p, key=drawn)
+    def factor(like: Tensor) -> Tensor:
+        whole = kernel.dropout(like.new_ones(sizes), p, key=drawn)
         return whole.index_select(0, rows)
 
     return PackedSequence(

@@ -58,7 +58,7 @@ def gaussian_dropout(
     check_dropped(x)
     drawn = kernel.resolve_key(key, generator, x)
     std = (p / (1.0 - p)) ** 0.5
-    return kernel.redrawn(x, lambda: 1.0 + std * _normal(x, drawn, shared, offset))
+    return kernel.redrawn(x, lambda like: 1.0 + std * _normal(like, drawn, shared, offset))
 
 
 def gaussian_noise(

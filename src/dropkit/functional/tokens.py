@@ -183,7 +183,7 @@ def embedding_dropout(
     scale = 1.0 / (1.0 - p) if p < 1 else 0.0
 
     def run(value: Tensor) -> Tensor:
-        kept = kernel.keep((words,), p, key=drawn, offset=offset, device=x.device)
+        kept = kernel.keep((words,), p, key=drawn, offset=offset, device=value.device)
         return torch.where(kept[ids].unsqueeze(-1), value * scale, 0)
 
     return kernel.diagonal(x, run)

@@ -55,6 +55,8 @@ def zoneout(
     if old.shape != new.shape:
         raise SettingError(f"old: expected new's shape, {tuple(new.shape)}; got {tuple(old.shape)}")
     check_dropped(new)
+    if new.is_complex():
+        raise SettingError("new: expected real numbers; got complex ones")
     if not isinstance(p, Tensor) and p == 0:
         return new
     if not training:

@@ -19,7 +19,7 @@ from dropkit.kernel.context import traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
-from dropkit.kernel.mask import Affine, Key, Mask, inverted, signed
+from dropkit.kernel.mask import WORD64, Affine, Key, Mask, inverted, signed
 from dropkit.kernel.shortcut import plain_dropout
 from dropkit.kernel.streams import Stream
 from dropkit.records import Shard
@@ -184,16 +184,20 @@ def resolve_key(
             raise SettingError(
                 "expected a key, or a generator to draw one from; got both. Try giving one of them"
             )
-        return check_key(key)
+        key = check_key(key)
+        if isinstance(key, Tensor) and not (traced(key) or transformed()):
+            return int(key) & WORD64 if key.is_cpu else key.clone()  # its owner may change it
+        return key
     x, device = (of, of.device) if isinstance(of, Tensor) else (None, of)
     if generator is not None:
         return draw_key(device, generator)
+    # An operator of torch, so that vmap's randomness decides, and a traced program draws each time.
+    if (transformed() or torch._C._is_tracing()) and not in_scope():
+        return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
     if traced(x):
         slot = torch.empty((), dtype=torch.int64, device=device)
         drawn: Tensor = operators.draw_key_op(slot)
         return drawn
-    if transformed() and not in_scope():  # so that vmap's randomness decides
-        return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
     return draw_key(device)
 
 

@@ -11,9 +11,10 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def traced(x: Tensor | None = None) -> bool:
-    """Whether operators of torch have to be seen: by a compiler, a mode, or a kind of tensor."""
+    """Whether operators of torch have to be seen: by a compiler, a tracer, a mode, a tensor."""
     return (
         is_compiling()
+        or torch._C._is_tracing()
         or (x is not None and (type(x) not in _PLAIN or x.is_meta))
         or torch._C._len_torch_dispatch_stack() > 0
     )

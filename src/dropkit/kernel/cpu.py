@@ -32,7 +32,7 @@ def why() -> str | None:
 def dropout(x: Tensor, y: Tensor, mask: Mask, affine: Affine) -> bool:
     """y = what becomes of x. y may be x."""
     code = native.DTYPES.get(x.dtype)
-    if code is None:
+    if code is None or y.dtype != x.dtype:
         return False
     key, rate, strides, base = mask
     runs = strides is None and x.is_contiguous() and y.is_contiguous()

@@ -123,11 +123,11 @@ class _DropoutAdd(Function):
     def forward(
         ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor, mask: Mask, affine: Affine
     ) -> Tensor:
-        ctx.law, ctx.has_bias = (mask, affine), bias is not None
+        ctx.law, ctx.of = (mask, affine), None if bias is None else bias.shape
         return dispatch.dropout_add(x, bias, residual, mask, affine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         inner = autograd.dropout(grad, *ctx.law)
-        bias = inner.sum(tuple(range(grad.dim() - 1))) if ctx.has_bias else None
+        bias = None if ctx.of is None else inner.sum_to_size(ctx.of)
         return inner, bias, grad, None, None

@@ -11,6 +11,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +20,15 @@ from dropkit.errors import SettingError
 from dropkit.kernel.mask import WORD64, Key, signed
 
 _Ask = Callable[[], Key]
-_Answer = Callable[[_Ask], Key]
-"""A scope: gives a key, and may ask for the one that there would be without it."""
+
+
+class _Answer(NamedTuple):
+    """A scope: gives a key, and may ask for the one that there would be without it."""
+
+    answer: Callable[[_Ask], Key]
+    replays: bool
+    """Whether it stands by whatever key there was, also one from a generator."""
+
 
 _LOWEST = -(1 << 63)
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -87,7 +95,8 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.bits = array("q", [0])  # the same memory, which is read sooner than the tensor
-        self.word = torch.frombuffer(self.bits, dtype=torch.int64)
+        with torch.inference_mode(False):  # or it could be drawn into in no other mode
+            self.word = torch.frombuffer(self.bits, dtype=torch.int64)
         self.scopes: list[_Answer] = []
 
 
@@ -100,21 +109,22 @@ def draw_key(device: torch.device, generator: torch.Generator | None = None) -> 
     On the CPU, and from a CPU generator, an integer. Otherwise a tensor on the device, which the
     host never reads; so a captured CUDA graph draws another key at every replay.
     """
-    if generator is not None:
-        return _drawn(generator.device, generator)
     if not _thread.scopes:
-        return _drawn(device, None)
-    return _ask(len(_thread.scopes), device)
+        return _drawn(device, generator)
+    return _ask(len(_thread.scopes), device, generator)
 
 
-def _ask(depth: int, device: torch.device) -> Key:
-    """The key of a scope, which may ask those around it."""
+def _ask(depth: int, device: torch.device, generator: torch.Generator | None) -> Key:
+    """The key of a scope, which may ask those around it; who has a generator counts no keys."""
+    while depth and generator is not None and not _thread.scopes[depth - 1].replays:
+        depth -= 1
     if not depth:
-        return _drawn(device, None)
-    return _thread.scopes[depth - 1](lambda: _ask(depth - 1, device))
+        return _drawn(device, generator)
+    return _thread.scopes[depth - 1].answer(lambda: _ask(depth - 1, device, generator))
 
 
 def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
+    device = device if generator is None else generator.device
     if device.type == "cpu":
         return fresh(generator)
     word = torch.empty((), dtype=torch.int64, device=device)
@@ -145,7 +155,7 @@ def check_key(key: Key) -> Key:
             f"key: expected an integer of 64 bits, from -2**63 to 2**64 - 1; got {key}. "
             "To make a key of any integers, try dropkit.functional.derive(0, first, second, ...)"
         )
-    return key & WORD64
+    return key if torch.compiler.is_compiling() else key & WORD64  # a symbol is spared that
 
 
 def in_scope() -> bool:
@@ -158,6 +168,8 @@ def keyed(seed: int) -> Iterator[None]:
     """Within the block, the n-th key that nobody gives is `derive(seed, n)`.
 
     No global state is read or moved. Scopes belong to a thread, and nest: the innermost decides.
+    With torch.utils.checkpoint, give that `context_fn=replayed_keys`: what is recomputed is not
+    counted.
 
     >>> import torch, dropkit.functional as F
     >>> def twice() -> list[torch.Tensor]:
@@ -206,7 +218,17 @@ class _Scope(AbstractContextManager[None]):
 
 def _counting(seed: int) -> _Answer:
     count = itertools.count()
-    return lambda _: derive(seed, next(count))
+
+    def answer(_: _Ask) -> Key:
+        if torch._C._current_graph_task_id() != -1:  # in backward: a checkpoint recomputes
+            raise SettingError(
+                "expected no new key within a backward pass, since those of keyed() are counted "
+                "and a recomputation would draw others. Try torch.utils.checkpoint.checkpoint(..., "
+                "context_fn=dropkit.functional.replayed_keys)"
+            )
+        return derive(seed, next(count))
+
+    return _Answer(answer, replays=False)
 
 
 def _recording(keys: list[Key]) -> _Answer:
@@ -214,7 +236,7 @@ def _recording(keys: list[Key]) -> _Answer:
         keys.append(ask())
         return keys[-1]
 
-    return answer
+    return _Answer(answer, replays=True)
 
 
 def _replaying(keys: Iterator[Key]) -> _Answer:
@@ -222,4 +244,4 @@ def _replaying(keys: Iterator[Key]) -> _Answer:
         key = next(keys, None)
         return ask() if key is None else key
 
-    return answer
+    return _Answer(answer, replays=True)

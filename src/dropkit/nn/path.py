@@ -181,6 +181,12 @@ class LayerDrop(nn.ModuleList):
         check_rate(p)
         self.p = p
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        if isinstance(found, LayerDrop):  # a slice
+            found.p = self.p
+        return found
+
     def forward(
         self,
         x: Any,

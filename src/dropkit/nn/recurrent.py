@@ -210,8 +210,8 @@ class VariationalLSTM(_Variational, nn.LSTM):
     r"""torch.nn.LSTM with masks that hold for a whole sequence, and DropConnect of its weights.
 
     .. math::
-        x_t 	o x_t \odot m_x, \qquad h_{t-1} 	o h_{t-1} \odot m_h \;	ext{(where } W_{hh}
-                ext{ sees it)}, \qquad W_{hh} 	o W_{hh} \odot M, \qquad y_t 	o y_t \odot m_y
+        x_t \to x_t \odot m_x, \qquad h_{t-1} \to h_{t-1} \odot m_h \;\text{(where } W_{hh}
+        \text{ sees it)}, \qquad W_{hh} \to W_{hh} \odot M, \qquad y_t \to y_t \odot m_y
 
     Each mask is divided by 1 - p. In eval mode it is torch.nn.LSTM bit for bit, and it loads and
     saves the same state_dict. Weights are dropped out of place, so the parameters stay as they
