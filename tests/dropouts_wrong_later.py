@@ -139,6 +139,13 @@ class AlwaysOn(Right):
         return self.apply_mask(x, self.mask(x, None, 0)) if self.p else x
 
 
+class ClampsInEval(Right):
+    """The identity in eval mode, for what is positive."""
+
+    def still(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0)
+
+
 class DrawsInEval(Right):
     """Draws a mask, and then does not use it."""
 

@@ -36,6 +36,7 @@ from dropouts_wrong import (
 from dropouts_wrong_later import (
     AlwaysDifferent,
     AlwaysOn,
+    ClampsInEval,
     CoarseKeys,
     Counts,
     CountsKeys,
@@ -125,6 +126,7 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(UnseededSource), "seeded"),
     (subject(IgnoresGenerator, generator=lambda p: lambda x, g: Right(p)(x)), "generator"),
     (subject(AlwaysOn), "eval_mode"),
+    (subject(ClampsInEval), "eval_mode"),
     (subject(DrawsInEval), "eval_draws_nothing"),
     (subject(SharedByCopies), "copies"),
     (subject(Counts), "no_trace"),

@@ -453,3 +453,10 @@ def test_a_model_of_transformers_is_seen_throughout() -> None:
     first, again = (seeded(lambda: model(ids).last_hidden_state) for _ in range(2))
     assert torch.equal(first, again)
     assert described(restore(model)) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_parts_are_left_alone() -> None:
+    part = torch.jit.script(nn.Linear(16, 16))
+    model = nn.Sequential(nn.Dropout(0.5), part, nn.Dropout(0.5))
+    assert restore(accelerate(model)) is model

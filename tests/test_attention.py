@@ -238,3 +238,9 @@ def test_integer_masks_are_refused() -> None:
     q = torch.randn(2, 5, 8)
     with pytest.raises(RuntimeError, match="attn_mask dtype"):
         F.scaled_dot_product_attention(q, q, q, torch.ones(5, 5, dtype=torch.int64), 0.1)
+
+
+def test_matrices_without_heads_lie_in_a_row() -> None:
+    """Code that works with torch's function takes a view of what it gives."""
+    q = torch.randn(3, 5, 8)
+    assert F.scaled_dot_product_attention(q, q, q, dropout_p=0.1).view(-1, 8).shape == (15, 8)

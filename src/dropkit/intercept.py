@@ -363,12 +363,14 @@ def detach(model: nn.Module, handler: Handler) -> None:
             if hook == _After(mode):
                 del module._forward_hooks[number]
                 module._forward_hooks_always_called.pop(number, None)
+    _eager(handler)._forget()  # where Ctrl-C, or this call, came in the middle of a pass
 
 
 def _hooked(model: nn.Module) -> Iterator[nn.Module]:
     """Modules that may drop, or be run again by gradient checkpointing.
 
     Not the inside of torch's encoder layer: a hook there shuts the fast path that it has for eval.
+    Nor scripted parts: they take no hooks, and nobody sees into them.
     """
     inside = {
         part
@@ -377,6 +379,8 @@ def _hooked(model: nn.Module) -> Iterator[nn.Module]:
         for part in layer.modules()
     }
     for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         if module is model or not (module in inside or _is_calm(module)):
             yield module
 

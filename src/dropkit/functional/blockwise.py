@@ -152,8 +152,11 @@ class _Blockwise(Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, law: _Indexed
     ) -> Tensor:
         ctx.law = law
-        batch, heads, rows, _ = query.shape  # rows before heads in memory, as torch's own has it
-        out = query.new_empty(batch, rows, heads, value.size(-1)).transpose(1, 2)
+        batch, heads, rows, _ = query.shape
+        if batch == 1:  # matrices in a row, of which nobody said that they are heads
+            out = query.new_empty(batch, heads, rows, value.size(-1))
+        else:  # rows before heads in memory, as torch's own has it
+            out = query.new_empty(batch, rows, heads, value.size(-1)).transpose(1, 2)
         work = _Work((query, key, value, mask), law)
         kept = work.small_weights() if any(ctx.needs_input_grad) else None
         ctx.save_for_backward(query, key, value, mask, kept)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dropkit.errors import SettingError
 from dropkit.kernel import autograd, dispatch, fused, operators, reference
 from dropkit.kernel.autograd import diagonal, redrawn
-from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.context import recorded, traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
@@ -192,7 +192,7 @@ def resolve_key(
     if generator is not None:
         return draw_key(device, generator)
     # An operator of torch, so that vmap's randomness decides, and a traced program draws each time.
-    if (transformed() or torch._C._is_tracing()) and not in_scope():
+    if (transformed() or recorded()) and not in_scope():
         return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
     if traced(x):
         slot = torch.empty((), dtype=torch.int64, device=device)

@@ -14,10 +14,15 @@ def traced(x: Tensor | None = None) -> bool:
     """Whether operators of torch have to be seen: by a compiler, a tracer, a mode, a tensor."""
     return (
         is_compiling()
-        or torch._C._is_tracing()
+        or recorded()
         or (x is not None and (type(x) not in _PLAIN or x.is_meta))
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def recorded() -> bool:
+    """Whether torch.jit.trace is at work."""
+    return not is_compiling() and torch._C._is_tracing()
 
 
 def transformed() -> bool:

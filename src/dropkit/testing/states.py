@@ -52,7 +52,7 @@ def generator(bench: Bench) -> str:
 
 def eval_mode(bench: Bench) -> str:
     """In eval mode the output is the input, bit for bit (classic: times 1 - p)."""
-    x = bench.input()
+    x = bench.input() - 1.5  # of both signs
     for p in (0.1, *bench.subject.ends):
         y = bench.layer(p, training=False)(x)
         if bench.subject.scaling == "classic":

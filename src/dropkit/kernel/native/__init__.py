@@ -7,6 +7,7 @@ The environment variable ``DROPKIT_KERNEL`` names one instead: ``reference`` (no
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,13 +62,13 @@ def load() -> ModuleType | None:
 
 def missing() -> str | None:
     """Why there is no compiled module; None where there is one."""
+    if find_spec("dropkit.kernel._native") is None:
+        return (
+            "the C++ kernels were not built when dropkit was installed, as there was no C++17 "
+            "compiler; try: install one, then pip install --force-reinstall --no-cache-dir dropkit"
+        )
     try:
         from dropkit.kernel import _native  # noqa: F401
-    except ModuleNotFoundError:
-        return (
-            "the C++ kernels were not built when dropkit was installed; "
-            "try: install a C++17 compiler, then dropkit again"
-        )
     except ImportError as error:
         return f"the C++ kernels cannot be loaded ({error}); try: install dropkit again"
     return None
