@@ -18,6 +18,7 @@ from dropkit.errors import SettingError
 from dropkit.kernel import philox, reference
 from dropkit.kernel.indexing import indexing
 from dropkit.kernel.mask import Mask, signed, threshold
+from dropkit.records import Shard
 
 KEY = 0x0123_4567_89AB_CDEF
 CPU = torch.device("cpu")
@@ -422,3 +423,19 @@ def test_the_page_s_refinements_are_ours() -> None:
         assert f"{words(int(index) >> 2, KEY, 1)[int(index) & 3]:08x}" == word
         kept = kernel.keep((1,), 0.1, key=KEY, offset=int(index), device=CPU)
         assert bool(kept) == (verdict == "kept")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    x = torch.ones(40)
+    y = F.dropout(x, np.float16(0.5), key=np.int64(7), offset=np.int64(5))
+    assert torch.equal(y, F.dropout(x, 0.5, key=7, offset=5))
+    with pytest.raises(SettingError, match="offset: expected an integer"):
+        F.dropout(x, 0.5, offset=1.5)
+
+
+def test_fused_forms_take_a_box_of_a_whole() -> None:
+    x, box = torch.randn(4, 6), Shard((4, 12), (0, 6))
+    expected = F.dropout(torch.relu(x), 0.5, key=7, offset=box)
+    assert torch.equal(F.activation_dropout(x, "relu", 0.5, key=7, offset=box), expected)
+    expected = x + F.dropout(x, 0.5, key=7, offset=box)
+    assert torch.equal(F.dropout_add(x, x, 0.5, key=7, offset=box), expected)

@@ -72,6 +72,8 @@ def dropout(
         y = plain_dropout(x, p, key, offset, generator)
         if y is not None:
             return y
+    if not isinstance(p, Tensor) and hasattr(p, "dtype"):
+        p = float(p)  # NumPy's numbers, which have a width of their own
     check_rate(p, x)
     check_choice("scaling", scaling, SCALINGS)
     if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):

@@ -11,6 +11,7 @@ from dropkit.functional.checks import check_choice, check_dropped, check_rate
 from dropkit.functional.dropout import dropout
 from dropkit.functional.sharding import is_sharded
 from dropkit.kernel import Activation, Key
+from dropkit.records import Shard
 
 
 def activation_dropout(
@@ -20,7 +21,7 @@ def activation_dropout(
     training: bool = True,
     *,
     key: Key | None = None,
-    offset: int = 0,
+    offset: int | Shard = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Dropout of an activation, the usual pair of a hidden layer, in one pass.
@@ -64,7 +65,7 @@ def dropout_add(
     *,
     bias: Tensor | None = None,
     key: Key | None = None,
-    offset: int = 0,
+    offset: int | Shard = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""A residual branch with dropout added to its trunk, with the bias of its last layer.

@@ -94,17 +94,25 @@ def _complex(x: Tensor, mask: Mask, scaling: Scaling, inplace: bool) -> Tensor:
 
 
 def activation_dropout(
-    x: Tensor, activation: Activation, rate: float, *, key: Key, offset: int = 0
+    x: Tensor, activation: Activation, rate: float, *, key: Key, offset: int | Shard = 0
 ) -> Tensor:
     """dropout(activation(x))."""
-    return fused.activation_dropout(x, activation, Mask(key, rate, None, offset), inverted(rate))
+    mask = Mask(key, rate, *indexing(x.shape, (), offset))
+    return fused.activation_dropout(x, activation, mask, inverted(rate))
 
 
 def dropout_add(
-    x: Tensor, bias: Tensor | None, residual: Tensor, rate: float, *, key: Key, offset: int = 0
+    x: Tensor,
+    bias: Tensor | None,
+    residual: Tensor,
+    rate: float,
+    *,
+    key: Key,
+    offset: int | Shard = 0,
 ) -> Tensor:
     """residual + dropout(x + bias)."""
-    return fused.dropout_add(x, bias, residual, Mask(key, rate, None, offset), inverted(rate))
+    mask = Mask(key, rate, *indexing(x.shape, (), offset))
+    return fused.dropout_add(x, bias, residual, mask, inverted(rate))
 
 
 def keep(

@@ -8,7 +8,10 @@ does not depend on how the tensor is cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import index
+from typing import Any, NamedTuple
+
+import torch
 
 from dropkit.errors import SettingError
 from dropkit.records import Shard
@@ -36,12 +39,21 @@ def indexing(sizes: Sequence[int], shared: Sequence[int] = (), offset: int | Sha
         whole, start = offset.shape, offset.start
         _check_shard(sizes, whole, start)
     elif not shared:
-        return Indexing(None, offset)
+        return Indexing(None, _whole(offset))
     else:
-        whole, start = tuple(sizes), _coordinates(sizes, offset)
+        whole, start = tuple(sizes), _coordinates(sizes, _whole(offset))
     strides = mask_strides(whole, axes(shared, len(sizes)))
     base = sum(first * stride for first, stride in zip(start, strides, strict=True))
     return Indexing(strides, base)
+
+
+def _whole(offset: Any) -> int:
+    """An offset, also one of NumPy's integers, or a compiler's symbol for one."""
+    if not isinstance(offset, int | torch.SymInt) and not hasattr(offset, "__index__"):
+        raise SettingError(f"offset: expected an integer, or a Shard; got {offset!r}")
+    if isinstance(offset, torch.SymInt):
+        return offset  # type: ignore[return-value]
+    return index(offset)
 
 
 def axes(shared: Sequence[int], rank: int) -> frozenset[int]:

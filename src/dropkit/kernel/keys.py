@@ -11,7 +11,8 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from operator import index
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -137,7 +138,7 @@ def fresh(generator: torch.Generator | None = None) -> int:
     return _thread.bits[0] & WORD64
 
 
-def check_key(key: Key) -> Key:
+def check_key(key: Key | SupportsIndex) -> Key:
     """The key that a caller gave, if it has 64 bits."""
     if isinstance(key, Tensor):
         if key.numel() != 1 or key.dtype not in (torch.int64, torch.uint64):
@@ -146,6 +147,8 @@ def check_key(key: Key) -> Key:
                 f"uint64); got a tensor of {key.dtype} with shape {tuple(key.shape)}"
             )
         return key.reshape(()).view(torch.int64)
+    if not isinstance(key, int) and hasattr(key, "__index__"):
+        key = index(key)  # NumPy's integers
     if isinstance(key, bool) or not isinstance(key, int):
         raise SettingError(
             f"key: expected an integer of 64 bits, or a tensor that holds one; got {key!r}"
