@@ -63,6 +63,9 @@ def worker(rank: int, port: int, folder: str) -> None:
         result[name + " gradient"] = part.grad.full_tensor()  # type: ignore[union-attr]
     torch.manual_seed(3)
     result["seeded"] = F.dropout(distribute_tensor(whole, mesh, [Along(1)])).full_tensor()
+    inside = distribute_tensor(whole.clone(), mesh, [Along(1)])
+    F.dropout(inside, RATE, key=KEY, inplace=True)
+    result["in place"] = inside.full_tensor()
     torch.manual_seed(rank)
     other = init_device_mesh("cpu", (2,))
     try:
@@ -123,6 +126,12 @@ def test_dtensors_have_the_mask_of_the_whole(
         assert torch.equal(result[placed], expected)
         slope = F.dropout(torch.ones(BATCH, WIDTH), RATE, key=KEY)
         assert torch.equal(result[placed + " gradient"], slope)
+
+
+def test_a_sharded_tensor_is_dropped_in_place(results: list[dict[str, torch.Tensor]]) -> None:
+    whole = torch.arange(1.0, 1 + BATCH * WIDTH).view(BATCH, WIDTH)
+    expected = F.dropout(whole, RATE, key=KEY)
+    assert all(torch.equal(result["in place"], expected) for result in results)
 
 
 def test_ranks_with_one_seed_draw_one_key(results: list[dict[str, torch.Tensor]]) -> None:

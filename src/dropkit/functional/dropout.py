@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropkit import kernel
+from dropkit.errors import SettingError
 from dropkit.functional.checks import SCALINGS, check_choice, check_dropped, check_rate
 from dropkit.functional.sharding import is_sharded, keyed_shard
 from dropkit.kernel import Key, Scaling, plain_dropout
@@ -108,11 +109,14 @@ def _dropped(
     inplace: bool,
 ) -> Tensor:
     if is_sharded(x):
-        return keyed_shard(
+        if offset != 0:
+            raise SettingError("offset: expected none for a DTensor, which knows its own; got one")
+        y = keyed_shard(
             x, key, generator, lambda part, drawn, place: kernel.dropout(
                 part, p, key=drawn, shared=shared, offset=place, scaling=scaling
             )
         )  # fmt: skip
+        return x.copy_(y) if inplace else y
     key = kernel.resolve_key(key, generator, x)
     return kernel.dropout(
         x, p, key=key, shared=shared, offset=offset, scaling=scaling, inplace=inplace
