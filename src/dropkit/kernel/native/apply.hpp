@@ -1,4 +1,4 @@
-// What becomes of a row once its mask is known.
+// What becomes of a row: once its mask is known, or while that is drawn.
 #pragma once
 #include "job.hpp"
 #include "window.hpp"

@@ -8,12 +8,12 @@
 
 namespace dropkit {
 
-constexpr int kTile = 8192;     // elements at a time: two masks fit in L1, 32 of them are boundary
-constexpr int kRepeated = 1024;  // elements of a short row's mask laid down many times: stays in L1
-constexpr int kTurned = 65536;  // elements of a mask that is transposed
-constexpr int kChunk = 512;     // no instruction set draws more bytes at once
-constexpr int kMostDims = 66;   // PyTorch's 64, and two that count tiles
-constexpr int kPast = 64;       // bytes that a vector may read past a mask
+constexpr int kTile = 8192;      // elements at a time, of which 32 are boundary: one look at them
+constexpr int kRepeated = 1024;  // elements of a row's mask that is laid down: it stays in L1
+constexpr int kTurned = 65536;   // elements of a mask that is transposed
+constexpr int kChunk = 512;      // no instruction set draws more bytes at once
+constexpr int kMostDims = 66;    // PyTorch's 64, and two that count tiles
+constexpr int kPast = 64;        // bytes that a vector may read past a mask
 constexpr uint64_t kCertain = uint64_t{1} << 40;  // the threshold of p = 1
 
 enum class Form : int { plain, affine, relu, add, bias_add };

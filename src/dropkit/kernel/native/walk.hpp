@@ -254,7 +254,8 @@ class Walker {
   }
 
   // Rows that are not contiguous are made so, a little at a time.
-  void gathered(typename Applied<S, D>::Function function, const uint8_t* mask, int start, int count) {
+  void gathered(typename Applied<S, D>::Function function, const uint8_t* mask, int start,
+                int count) {
     const auto gather = [&](Operand o, const D* p, D* out) -> const D* {
       if (!p) return nullptr;
       const int64_t step = layout_.inner.stride[o];
