@@ -235,3 +235,17 @@ def test_penalties_are_collected() -> None:
 def test_bad_input_is_named(call: Callable[[], object], words: str) -> None:
     with pytest.raises(SettingError, match=words):
         call()
+
+
+def test_extreme_logits_stay_finite() -> None:
+    logit = torch.tensor(110.0, requires_grad=True)
+    y = F.concrete_dropout(torch.ones(20), logit, key=1)
+    y.sum().backward()
+    assert y.isfinite().all() and logit.grad is not None and logit.grad.isfinite()
+
+
+def test_parameters_do_not_widen_the_input() -> None:
+    wide = torch.zeros(2, 3)
+    for function in (F.concrete_dropout, F.variational_dropout):
+        with pytest.raises(SettingError, match="broadcasts to x's"):
+            function(torch.ones(3), wide)

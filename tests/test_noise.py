@@ -59,3 +59,8 @@ def test_the_ends() -> None:
         F.gaussian_noise(x.long())
     with pytest.raises(RuntimeError, match="floating-point"):
         F.gaussian_noise(x.to(torch.complex64))
+
+
+def test_a_deviation_does_not_widen_the_input() -> None:
+    with pytest.raises(SettingError, match="broadcasts to x's"):
+        F.gaussian_noise(torch.ones(3), torch.ones(2, 3))

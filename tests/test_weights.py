@@ -169,3 +169,10 @@ def test_a_module_of_dropped_weights_compiles() -> None:
 def test_bad_input_is_named(call: Callable[[], object], words: str) -> None:
     with pytest.raises(SettingError, match=words):
         call()
+
+
+def test_a_rate_is_looked_at_when_it_is_used() -> None:
+    layer = WeightDrop(nn.Linear(2, 2), ["weight"], p=0.5)
+    layer.p = 1.5
+    with pytest.raises(SettingError, match="between 0 and 1"):
+        layer(torch.ones(1, 2))

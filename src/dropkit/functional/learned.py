@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import linear, logsigmoid, softplus
 from torch.utils.checkpoint import checkpoint
 
 from dropkit import kernel
 from dropkit.errors import SettingError
-from dropkit.functional.checks import check_dropped
+from dropkit.functional.checks import broadcasts, check_dropped
 from dropkit.kernel import Key
 from dropkit.kernel.context import traced, transformed
 from dropkit.records import Shard
@@ -65,6 +65,7 @@ def concrete_dropout(
     if not training:
         return x
     check_dropped(x)
+    _check_fits("logit", logit, x)
     drawn = kernel.resolve_key(key, generator, x)
 
     def run(x: Tensor, logit: Tensor) -> Tensor:
@@ -77,11 +78,20 @@ def concrete_dropout(
     return _recomputed(run, x, logit)
 
 
+def _check_fits(name: str, of: Tensor, x: Tensor) -> None:
+    if not broadcasts(of.shape, x.shape):
+        raise SettingError(
+            f"{name}: expected a shape that broadcasts to x's, {tuple(x.shape)}; got "
+            f"{tuple(of.shape)}"
+        )
+
+
 def _relaxed(u: Tensor, logit: Tensor, temperature: float) -> Tensor:
     """(1 - z) / (1 - p) of uniform draws."""
     half = 2.0**-33 if u.dtype == torch.float64 else 2.0**-25  # a half step of the draws
     noise = (u + half).log() - (1.0 - u + half).log()
-    return torch.sigmoid((logit + noise) / -temperature) / torch.sigmoid(-logit)
+    # As a difference of logarithms: at rates near 1 both are 0.
+    return (logsigmoid((logit + noise) / -temperature) - logsigmoid(-logit)).exp()
 
 
 def _recomputed(run: object, x: Tensor, other: Tensor) -> Tensor:
@@ -132,6 +142,7 @@ def variational_dropout(
     if not training:
         return x
     check_dropped(x)
+    _check_fits("log_alpha", log_alpha, x)
     drawn = kernel.resolve_key(key, generator, x)
     spread = x * (0.5 * log_alpha).exp().to(x.dtype)
     return x + kernel.redrawn(

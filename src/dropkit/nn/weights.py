@@ -215,6 +215,7 @@ class WeightDrop(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module gives with dropped weights; without a change in eval mode."""
+        check_rate(self.p)
         if not self.training or self.p == 0:
             return self.module(*args, **kwargs)
         return functional_call(self.module, self._dropped(), args, kwargs)
