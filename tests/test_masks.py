@@ -427,7 +427,7 @@ def test_the_page_s_refinements_are_ours() -> None:
 
 def test_numbers_of_numpy_are_numbers() -> None:
     x = torch.ones(40)
-    y = F.dropout(x, np.float16(0.5), key=np.int64(7), offset=np.int64(5))
+    y = F.dropout(x, np.float32(0.5), key=np.int64(7), offset=np.int64(5))
     assert torch.equal(y, F.dropout(x, 0.5, key=7, offset=5))
     with pytest.raises(SettingError, match="offset: expected an integer"):
         F.dropout(x, 0.5, offset=1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -69,29 +69,21 @@ def dropout(
             dropout, (x,), x, p=p, training=training, shared=shared, key=key, offset=offset,
             generator=generator, inplace=inplace, scaling=scaling,
         )  # fmt: skip
-    if training and not shared and not inplace and scaling == "inverted":
-        y = plain_dropout(x, p, key, offset, generator)
-        if y is not None:
-            return y
-    if not isinstance(p, Tensor) and hasattr(p, "dtype"):
-        p = float(p)  # NumPy's numbers, which have a width of their own
+    plain = training and not shared and not inplace and scaling == "inverted"
+    if plain and (y := plain_dropout(x, p, key, offset, generator)) is not None:
+        return y
     check_rate(p, x)
     check_choice("scaling", scaling, SCALINGS)
     if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):
         return x
-    if x.layout is torch.jagged and not shared:
-        values = dropout(
-            x.values(), p, training, inplace, key=key, offset=offset, generator=generator,
-            scaling=scaling,
-        )  # fmt: skip
-        return x if inplace else _jagged_like(x, values)
-    check_dropped(x)
-    if not training:
-        return _evaluated(x, p, inplace)
-    return _dropped(x, p, shared, key, offset, generator, scaling, inplace)
+    return _dropped(x, p, training, inplace, shared, key, offset, generator, scaling)
 
 
-def _jagged_like(x: Any, values: Tensor) -> Tensor:
+def _jagged(x: Any, inplace: bool, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """A ragged batch: what is dropped are its values."""
+    values = run(x.values())
+    if inplace:
+        return x  # type: ignore[no-any-return]
     result: Tensor = torch.nested.nested_tensor_from_jagged(
         values, x.offsets(), x.lengths(), jagged_dim=x._ragged_idx
     )
@@ -101,13 +93,21 @@ def _jagged_like(x: Any, values: Tensor) -> Tensor:
 def _dropped(
     x: Tensor,
     p: float | Tensor,
+    training: bool,
+    inplace: bool,
     shared: Sequence[int],
     key: Key | None,
     offset: int | Shard,
     generator: torch.Generator | None,
     scaling: Scaling,
-    inplace: bool,
 ) -> Tensor:
+    if x.layout is torch.jagged and not shared:
+        return _jagged(x, inplace, lambda values: _dropped(
+            values, p, training, inplace, shared, key, offset, generator, scaling
+        ))  # fmt: skip
+    check_dropped(x)
+    if not training:
+        return _evaluated(x, p, inplace)
     if is_sharded(x):
         if offset != 0:
             raise SettingError("offset: expected none for a DTensor, which knows its own; got one")
