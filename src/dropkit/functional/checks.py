@@ -45,6 +45,15 @@ def broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
     )
 
 
+def check_fits(name: str, of: Tensor, x: Tensor) -> None:
+    """A parameter does not widen what it acts on."""
+    if not broadcasts(of.shape, x.shape):
+        raise SettingError(
+            f"{name}: expected a shape that broadcasts to x's, {tuple(x.shape)}; got "
+            f"{tuple(of.shape)}"
+        )
+
+
 def check_number(p: object, instead: str = "dropkit.functional.dropout") -> None:
     """p is a number, for what has one rate for all."""
     if isinstance(p, Tensor):

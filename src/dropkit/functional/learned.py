@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dropkit import kernel
 from dropkit.errors import SettingError
-from dropkit.functional.checks import broadcasts, check_dropped
+from dropkit.functional.checks import check_dropped, check_fits
 from dropkit.kernel import Key
 from dropkit.kernel.context import traced, transformed
 from dropkit.records import Shard
@@ -65,7 +65,7 @@ def concrete_dropout(
     if not training:
         return x
     check_dropped(x)
-    _check_fits("logit", logit, x)
+    check_fits("logit", logit, x)
     drawn = kernel.resolve_key(key, generator, x)
 
     def run(x: Tensor, logit: Tensor) -> Tensor:
@@ -76,14 +76,6 @@ def concrete_dropout(
         return x * _relaxed(u, logit.to(wide), temperature).to(x.dtype)
 
     return _recomputed(run, x, logit)
-
-
-def _check_fits(name: str, of: Tensor, x: Tensor) -> None:
-    if not broadcasts(of.shape, x.shape):
-        raise SettingError(
-            f"{name}: expected a shape that broadcasts to x's, {tuple(x.shape)}; got "
-            f"{tuple(of.shape)}"
-        )
 
 
 def _relaxed(u: Tensor, logit: Tensor, temperature: float) -> Tensor:
@@ -142,7 +134,7 @@ def variational_dropout(
     if not training:
         return x
     check_dropped(x)
-    _check_fits("log_alpha", log_alpha, x)
+    check_fits("log_alpha", log_alpha, x)
     drawn = kernel.resolve_key(key, generator, x)
     spread = x * (0.5 * log_alpha).exp().to(x.dtype)
     return x + kernel.redrawn(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dropkit import kernel
 from dropkit.errors import SettingError
-from dropkit.functional.checks import broadcasts, check_dropped, check_rate
+from dropkit.functional.checks import check_dropped, check_fits, check_rate
 from dropkit.kernel import Key
 from dropkit.records import Shard
 
@@ -100,11 +100,8 @@ def gaussian_noise(
     check_dropped(x)
     if x.is_complex():
         raise RuntimeError(f"gaussian_noise: expected a floating-point tensor; got {x.dtype}")
-    if isinstance(std, Tensor) and not broadcasts(std.shape, x.shape):
-        raise SettingError(
-            f"std: expected a shape that broadcasts to x's, {tuple(x.shape)}; got "
-            f"{tuple(std.shape)}"
-        )
+    if isinstance(std, Tensor):
+        check_fits("std", std, x)
     key = kernel.resolve_key(key, generator, x)
     return (x + std * _normal(x, key, shared, offset)).to(x.dtype)
 
