@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as tf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 import dropkit.functional as F
 from dropkit import intercept
@@ -215,42 +214,6 @@ def test_a_wrong_rate_is_refused_as_torch_does(bad: float) -> None:
         accelerate(Wrong())(X)
 
 
-class Steps(nn.Module):
-    """A layer with a functional dropout of its own, and one in a part of it."""
-
-    def __init__(self, reentrant: bool) -> None:
-        super().__init__()
-        self.inner = Net()
-        self.reentrant: bool | None = reentrant
-
-    def step(self, x: Tensor) -> Tensor:
-        return tf.dropout(self.inner(x), 0.2, self.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.reentrant is None:
-            return self.step(x)
-        return checkpoint(self.step, x, use_reentrant=self.reentrant)
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpoints_draw_the_same_masks_again(reentrant: bool) -> None:
-    model, note = Steps(reentrant).double(), Note()
-    x = X.double().requires_grad_()
-    accelerate(model)
-    seeded(lambda: model(x)).sum().backward()
-    assert x.grad is not None
-    step, along = 1e-6, x.detach().cos()
-    rise = [seeded(lambda sign=sign: model(x + sign * step * along)).sum() for sign in (1, -1)]
-    assert torch.isclose((x.grad * along).sum(), (rise[0] - rise[1]) / (2 * step), rtol=1e-5)
-    restore(model)
-    attach(model, note)
-    model(x).sum().backward()
-    assert note.names == NET * 2  # and not the one that the recomputation would not show
-    model.reentrant = None
-    model(x)
-    assert note.names == NET * 2 + [*NET, "dropout"]
-
-
 # ---- what is left alone
 
 
@@ -345,13 +308,23 @@ def test_ctrl_c_leaves_nothing_that_is_asked() -> None:
     assert torch._C._len_torch_function_stack() == 0
 
 
-def test_other_modes_stay_in_their_order() -> None:
-    class Quiet(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            return func(*args, **(kwargs or {}))
+class Quiet(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
 
+
+def test_ctrl_c_takes_no_mode_of_others_out_of_force() -> None:
+    """Mutant: a mode on top of the user's, which then ends in its place."""
+    model = accelerate(Fails(KeyboardInterrupt))
+    with Quiet() as outer:
+        with pytest.raises(KeyboardInterrupt), Quiet():
+            model(X)
+        assert torch.overrides._get_current_function_mode() is outer
+    model.fails = False
+    model(X)
+
+
+def test_other_modes_stay_in_their_order() -> None:
     net, note = Net(), Note()
     attach(net, note)
     with Quiet() as mode:

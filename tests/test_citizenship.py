@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, jacrev, jvp, vmap
-from torch.utils.checkpoint import checkpoint
 
 import dropkit.functional as F
 from dropkit.errors import SettingError
@@ -177,20 +176,6 @@ def test_exported_programs_draw() -> None:
 # ---- modes and memory
 
 
-@pytest.mark.parametrize("stashed", [True, False])
-def test_checkpoints_recompute_the_same_mask(stashed: bool) -> None:
-    settings = {} if stashed else {"context_fn": F.replayed_keys}
-    grads = []
-    for run in (block, lambda x: checkpoint(
-        block, x, use_reentrant=False, preserve_rng_state=stashed, **settings  # type: ignore[arg-type]
-    )):  # fmt: skip
-        torch.manual_seed(1)
-        x = torch.linspace(-1, 1, 66).view(2, 33).requires_grad_()
-        y = run(x)
-        grads += [torch.autograd.grad(y.sum(), x, retain_graph=True)[0] for _ in range(2)]
-    assert all(torch.equal(grads[0], other) for other in grads)
-
-
 def test_nothing_is_kept_but_the_key() -> None:
     kept: list[Tensor] = []
 
@@ -270,34 +255,6 @@ def test_operands_of_other_types_are_promoted_as_torch_does_it() -> None:
     assert torch.equal(short.grad, F.dropout(torch.ones(4), 0.4, key=KEY))
 
 
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_counted_keys_are_replayed_or_refused(reentrant: bool) -> None:
-    x = torch.ones(64, requires_grad=True)
-    with F.keyed(4), pytest.raises(SettingError, match="replayed_keys"):
-        checkpoint(lambda x: F.dropout(x).square(), x, use_reentrant=reentrant).sum().backward()
-    with F.keyed(4):
-        y = checkpoint(
-            lambda x: F.dropout(x).square(),
-            x,
-            use_reentrant=False,
-            context_fn=F.replayed_keys,
-        )
-    y.sum().backward()
-    assert torch.equal(x.grad, 2 * y)
-
-
-def test_keys_of_a_generator_are_replayed() -> None:
-    x, generator = torch.ones(64, requires_grad=True), torch.Generator().manual_seed(3)
-    y = checkpoint(
-        lambda x: F.dropout(x, generator=generator),
-        x,
-        use_reentrant=False,
-        context_fn=F.replayed_keys,
-    )
-    y.sum().backward()
-    assert torch.equal(x.grad, y)
-
-
 def test_what_names_a_mask_may_change_before_backward() -> None:
     x, key, rates = torch.ones(64, requires_grad=True), torch.tensor(5), torch.full((64,), 0.5)
     y = F.dropout(x, rates, key=key)
@@ -316,6 +273,7 @@ def test_integer_keys_may_change_under_a_compiler() -> None:
         assert torch.equal(compiled(torch.ones(40), key), F.dropout(torch.ones(40), 0.4, key=key))
 
 
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated")  # torch does it
 def test_vmap_keeps_its_randomness_under_a_compiler() -> None:
     compiled = torch.compile(vmap(F.dropout, randomness="different"), backend="aot_eager")
     assert len(compiled(torch.ones(8, 64)).unique(dim=0)) == 8

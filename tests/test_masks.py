@@ -439,3 +439,12 @@ def test_fused_forms_take_a_box_of_a_whole() -> None:
     assert torch.equal(F.activation_dropout(x, "relu", 0.5, key=7, offset=box), expected)
     expected = x + F.dropout(x, 0.5, key=7, offset=box)
     assert torch.equal(F.dropout_add(x, x, 0.5, key=7, offset=box), expected)
+
+
+def test_nan_passes_relu_and_its_gradient_as_in_torch() -> None:
+    x = torch.tensor([torch.nan, 1.0, -1.0] * 20, requires_grad=True)
+    y = F.activation_dropout(x, "relu", 0.5, key=1)
+    plain = F.dropout(x.relu(), 0.5, key=1)
+    grads = [torch.autograd.grad(each.sum(), x)[0] for each in (y, plain)]
+    assert torch.equal(*grads)
+    assert torch.equal(y.nan_to_num(7), plain.nan_to_num(7))

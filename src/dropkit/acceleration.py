@@ -33,10 +33,8 @@ def accelerate(model: Model) -> Model:
     or of a class of their own; functions of other libraries that call no function of torch; and the
     functional dropouts that a gradient checkpoint runs outside of any module of the model.
     Left too: what is scripted; the parts of `nn.TransformerEncoderLayer` where a checkpoint runs
-    it, or where they train and it does not; and models of Transformers that drop by functions,
-    under their gradient checkpointing. A function of your own that recomputes what a forward pass
-    dropped, and stashes torch's random state for it, draws other masks: use
-    `torch.utils.checkpoint`.
+    it, or where they train and it does not; models of Transformers that drop by functions, under
+    their gradient checkpointing; and what `torch.compile` makes of a checkpoint.
 
     `torch.compile` has to come after it, and `restore` asks for compiling again. Where the C++
     kernels were not built it slows a model down, and a warning says so.

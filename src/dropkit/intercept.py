@@ -7,6 +7,9 @@ of the model nothing changes but its forward hooks, the extension that torch has
 Each module has hooks, not the root alone: gradient checkpointing runs modules again in backward,
 when the root's forward is long over. A dropout that such a recomputation would not bring before the
 handler again is not brought before it the first time: masks have to be the same both times.
+
+A compiler makes one program of both times; what it checkpoints is left to torch, as is what it
+leaves uncompiled of a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,14 +18,22 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count
 from threading import local
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 
 _REQUIRED = object()
 
@@ -185,7 +196,11 @@ class _Thread(local):
 
 
 class _Eager(_Mode):
-    """In force between the hooks before and after a module; one for each handler."""
+    """In force between the hooks before and after a module; one for each handler.
+
+    It lies below the modes of others. So these come and go as they like, and one that is left
+    behind, as torch leaves a module without the hooks after it when Ctrl-C stops it, does no harm.
+    """
 
     def __init__(self, handler: Handler) -> None:
         super().__init__(handler)
@@ -205,44 +220,38 @@ class _Eager(_Mode):
         if not entered or entered[-1].call not in (caller, _outer(caller)):
             return False
         active = entered.pop().active
-        left = self._turn(active, bool(entered) and entered[-1].active)
-        if left and not entered:
-            self._forget()
+        self._turn(active, bool(entered) and entered[-1].active)
         return True
 
     def _turn(self, active: bool, wanted: bool) -> bool:
-        """Put the mode in force or, if it is the innermost, out of it; say whether it is."""
+        """Put the mode in force, or out of it; say whether it is."""
         if wanted and not active:
-            _enter(self)
-            return True
-        if active and not wanted and _innermost() is self:
-            _leave(self)
-            return False
-        return active
+            stack = _stack()
+            ours = [at for at, mode in enumerate(stack) if isinstance(mode, _Mode)]
+            stack.insert(1 + max(ours, default=-1), self)
+            _put_in_force(stack)
+        elif active and not wanted:
+            _put_in_force([mode for mode in _stack() if mode is not self])
+        return wanted
 
     def is_seen_again(self) -> bool:
         entered = self._thread.entered
         for frame in _frames(sys._getframe(2)):
             if entered and frame is entered[-1].call:
                 return True
-            if frame.f_code.co_qualname in _CHECKPOINTS:
+            if _is_checkpoint(frame):
                 return False
-        return False  # left behind: see below
+        return False  # left behind
 
     def _forget(self) -> None:
-        """Begin anew. Torch leaves a module without the hooks after it when Ctrl-C stops it."""
+        """Begin anew: nothing runs, and a mode in force was left behind."""
         self._thread.entered.clear()
-        stack = _stack()
-        if self in stack:
-            for _ in stack:
-                _leave(self)
-            for mode in stack:
-                if mode is not self:
-                    _enter(mode)
+        self._turn(self in _stack(), False)
 
 
-_CHECKPOINTS = frozenset({"checkpoint", "CheckpointFunction.forward"})
-"""What gradient checkpointing is called, in torch and by those who do as torch does."""
+def _is_checkpoint(frame: FrameType) -> bool:
+    """Whether it is gradient checkpointing, of torch or of those who do as torch does."""
+    return frame.f_code.co_qualname in ("checkpoint", "Function.apply")
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -255,18 +264,17 @@ def _outer(frame: FrameType) -> FrameType:
     return frame.f_back or frame
 
 
-def _enter(mode: TorchFunctionMode) -> None:
-    mode.__enter__()  # type: ignore[no-untyped-call]
-
-
-def _leave(mode: TorchFunctionMode) -> None:
-    """Put the innermost mode out of force."""
-    mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-
 def _stack() -> list[TorchFunctionMode]:
     """The modes in force, the innermost last."""
     return _get_current_function_mode_stack()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _put_in_force(modes: Sequence[TorchFunctionMode]) -> None:
+    """These and no others, the innermost last."""
+    for _ in _stack():
+        _pop_mode()  # type: ignore[no-untyped-call]
+    for mode in modes:
+        _push_mode(mode)  # type: ignore[no-untyped-call]
 
 
 def _innermost() -> object:
@@ -275,7 +283,14 @@ def _innermost() -> object:
 
 
 class _Traced(_Mode):
-    """In force while a compiler or an export looks at a module; there are no frames to go by."""
+    """In force while a compiler or an export looks at a module; there are no frames to go by.
+
+    Where a compiler breaks off within the module, it stays in force in what is run of the rest.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(handler)
+        self.trace = 0
 
     def __torch_function__(
         self,
@@ -292,14 +307,69 @@ class _Traced(_Mode):
     def before(self, module: nn.Module) -> None:
         """A module begins."""
         mode = _innermost()
-        nested = isinstance(mode, _Traced) and mode.handler is self.handler
-        if module.training and not nested:
-            _enter(self)
+        nested = isinstance(mode, _Traced) and mode.handler == self.handler and mode.holds()
+        if module.training and not nested and not _in_traced_checkpoint():
+            self.trace = _trace()
+            self.__enter__()  # type: ignore[no-untyped-call]
 
     def after(self) -> None:
         """A module ended."""
         if _innermost() is self:
-            _leave(self)
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def holds(self) -> bool:
+        """Whether a program is compiled to whose beginning the mode belongs."""
+        return bool(self.trace == _trace() or _begins_with_module(self.handler))
+
+    def is_seen_again(self) -> bool:
+        if torch.compiler.is_compiling() and self.holds():
+            return True
+        return _is_within_module(self.handler)
+
+
+def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch.compiler.assume_constant_result makes of it, and does not load the compiler."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
+def _trace() -> int:
+    """The number of what a compiler makes a graph of at present."""
+    context = torch._guards.TracingContext.try_get()
+    return _traces.setdefault(context, next(_numbers)) if context else 0
+
+
+@_constant
+def _begins_with_module(handler: Handler) -> bool:
+    """Whether what is compiled is the forward of a module, which was called with its hooks."""
+    for frame in _frames(sys._getframe()):
+        room = frame.f_globals.get("__name__", "")
+        if room != __name__ and not room.startswith("torch._"):
+            return _is_call(frame, handler)
+    return False
+
+
+@_constant
+def _in_traced_checkpoint() -> bool:
+    """Whether torch's compiler is within a checkpoint, where no mode can be put in force."""
+    names = (frame.f_code.co_qualname for frame in _frames(sys._getframe()))
+    return any(name.startswith("CheckpointHigherOrderVariable.") for name in names)
+
+
+@_disable_dynamo
+def _is_within_module(handler: Handler) -> bool:
+    """Whether a module was called with its hooks, and no checkpoint within it."""
+    for frame in _frames(sys._getframe()):
+        if _is_call(frame, handler):
+            return True
+        if _is_checkpoint(frame):
+            return False
+    return False  # left behind
+
+
+_traces: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+_numbers = count(1)
 
 
 _eager = cache(_Eager)
@@ -332,6 +402,14 @@ class _After(_Hook):
             self.mode.after()
         elif not _eager(self.mode.handler).after(sys._getframe(0)):
             self.mode.after()  # compiled up to somewhere within the module
+
+
+def _is_call(frame: FrameType, handler: Handler) -> bool:
+    """Whether a module is called here: one in training, with a hook for the handler."""
+    if not frame.f_code.co_qualname.startswith("Module._call_impl"):
+        return False
+    module = frame.f_locals["self"]
+    return module.training and _Before(_Traced(handler)) in module._forward_pre_hooks.values()
 
 
 def attach(model: nn.Module, handler: Handler) -> None:

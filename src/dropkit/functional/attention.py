@@ -20,7 +20,7 @@ from dropkit.functional.blockwise import Law
 from dropkit.functional.checks import broadcasts, check_rate
 from dropkit.functional.dropout import dropout
 from dropkit.kernel import Key
-from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.context import rewritten, transformed
 from dropkit.records import Shard
 
 
@@ -127,15 +127,15 @@ def composed(
     if bias is None:
         return (drop(scores.softmax(-1)) @ v).to(query.dtype)
     closed = bias.dtype == torch.bool
-    scores = scores.masked_fill(~bias, -torch.inf) if closed else scores + bias
+    scores = scores.masked_fill(~bias, -torch.inf) if closed else scores + bias.to(scores.dtype)
     dead = (scores == -torch.inf).all(-1, keepdim=True)  # rows that may attend to nothing
     weights = scores.masked_fill(dead, 0.0).softmax(-1).masked_fill(dead, 0.0)
     return (drop(weights) @ v).to(query.dtype)
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
-    """Whether nobody looks on who would have to see operators of torch."""
-    return not (transformed() or any(part is not None and traced(part) for part in tensors))
+    """Whether nobody looks on who would have to see derivatives made of operators."""
+    return not (transformed() or any(part is not None and rewritten(part) for part in tensors))
 
 
 def _checked(

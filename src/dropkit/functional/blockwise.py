@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dropkit.kernel import Key, dispatch
+from dropkit.kernel import Key, autograd, dispatch
+from dropkit.kernel.context import traced
 from dropkit.kernel.indexing import indexing, mask_strides
 from dropkit.kernel.mask import Mask, inverted
 from dropkit.records import Shard
@@ -347,12 +348,15 @@ class _Work:
         batch, head, row, _ = self._strides
         base = self._base + b.start * batch + h.start * head + r.start * row
         key, rate = self.law.key, self.law.rate
-        if self._is_run(block):
-            dispatch.dropout(weights, Mask(key, rate, None, base), self._affine, out=out)
+        mask = Mask(key, rate, None, base)
+        x, y = weights, out
+        if not self._is_run(block):
+            mask = mask._replace(strides=self._strides)
+            x, y = self.four(block, weights), self.four(block, out)
+        if traced(x):
+            y.copy_(autograd.drawn(x, mask, self._affine))
         else:
-            mask = Mask(key, rate, self._strides, base)
-            whole = self.four(block, weights), self.four(block, out)
-            dispatch.dropout(whole[0], mask, self._affine, out=whole[1])
+            dispatch.dropout(x, mask, self._affine, out=y)
         return out
 
     def _is_run(self, block: _Block) -> bool:

@@ -104,7 +104,8 @@ def r_drop(
             between Gaussians of variance 1: half of the squared difference; or any symmetric
             function of two outputs to a number.
         key: an integer; the n-th pass runs in the scope `keyed(derive(key, n))`, so that the
-            masks that dropkit draws in it are a function of the key.
+            masks that dropkit draws in it are a function of the key. Then a checkpoint in the model
+            needs `context_fn=replayed_keys`.
         generator: draws the key.
 
     Raises:

@@ -13,7 +13,7 @@ from dropkit import kernel
 from dropkit.errors import SettingError
 from dropkit.functional.checks import check_dropped, check_fits
 from dropkit.kernel import Key
-from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.context import rewritten, transformed
 from dropkit.records import Shard
 
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # fitted by Molchanov et al. 2017, equation 14
@@ -89,7 +89,7 @@ def _relaxed(u: Tensor, logit: Tensor, temperature: float) -> Tensor:
 def _recomputed(run: object, x: Tensor, other: Tensor) -> Tensor:
     """`run(x, other)`, of which only the arguments are kept; the noise is drawn again."""
     asked = torch.is_grad_enabled() and (x.requires_grad or other.requires_grad)
-    if traced(x) or transformed() or not asked:
+    if rewritten(x) or transformed() or not asked:
         return run(x, other)  # type: ignore[operator, no-any-return]
     return checkpoint(  # type: ignore[no-any-return]
         run, x, other, use_reentrant=False, preserve_rng_state=False

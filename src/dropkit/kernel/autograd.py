@@ -13,25 +13,32 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropkit.kernel import dispatch
-from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.context import rewritten, traced, transformed
 from dropkit.kernel.mask import Affine, Mask, signed
 from dropkit.kernel.operators import dropout_op, over_batch, tensor_key
 
 
 def dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
     """`affine` of what the mask keeps, its fill for what it drops."""
-    if traced(x):
-        key = tensor_key(mask.key, x.device)
-        rate, rates = split(mask.rate)
-        result: Tensor = dropout_op(x, key, rate, rates, *affine, mask.strides, signed(mask.base))
-        return result
+    if rewritten(x):
+        return drawn(x, mask, affine)
     if transformed():
         rate, rates = split(mask.rate)
         law = _Law(rate, affine, mask.strides, mask.base)
         return _apply(_Transformed, x, tensor_key(mask.key, x.device), rates, law)
     if x.requires_grad and torch.is_grad_enabled():
         return eager(x, mask, affine)
-    return dispatch.dropout(x, mask, affine)
+    return drawn(x, mask, affine)
+
+
+def drawn(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
+    """The values alone: by an operator of torch, where one has to be seen."""
+    if not traced(x):
+        return dispatch.dropout(x, mask, affine)
+    key = tensor_key(mask.key, x.device)
+    rate, rates = split(mask.rate)
+    result: Tensor = dropout_op(x, key, rate, rates, *affine, mask.strides, signed(mask.base))
+    return result
 
 
 def dropout_(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
@@ -66,7 +73,7 @@ def diagonal(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
 
     So its derivative is `run` itself, and nothing is kept for it.
     """
-    if traced(x) or transformed() or not (x.requires_grad and torch.is_grad_enabled()):
+    if rewritten(x) or transformed() or not (x.requires_grad and torch.is_grad_enabled()):
         return run(x)
     return _apply(_Diagonal, x, run)
 
@@ -99,7 +106,7 @@ class _Eager(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Mask, affine: Affine) -> Tensor:
         _keep_law(ctx, mask, affine)
-        return dispatch.dropout(x, mask, affine)
+        return drawn(x, mask, affine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

@@ -76,12 +76,12 @@ def relu_dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
 
 
 def relu_gradient(grad: Tensor, y: Tensor, scale: float) -> Tensor:
-    """The gradient through relu and dropout, from their result."""
+    """The gradient through relu and dropout, from their result; nan passes it, as torch has it."""
     kernel = _kernel(y)
     out = torch.empty_like(y)
     if kernel is not None and kernel.relu_gradient(grad, y, out, scale):
         return out
-    return torch.where(y > 0, grad * scale, 0.0)
+    return torch.where(y <= 0, 0.0, grad * scale)
 
 
 def activation_dropout(

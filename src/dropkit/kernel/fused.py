@@ -1,7 +1,8 @@
 """Dropout together with what stands beside it: an activation before, a bias, a residual after.
 
 Each saves a pass over memory, or a tensor that backward would have needed. Programs that are
-traced get the plain composition, which their compiler fuses itself.
+traced get the plain composition, which their compiler fuses itself. Where a mode looks on, what is
+kept for backward stays the same, and each step is an operator of torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from dropkit.kernel import autograd, dispatch
-from dropkit.kernel.context import traced, transformed
+from dropkit.kernel.context import rewritten, traced, transformed
 from dropkit.kernel.mask import Affine, Mask
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
@@ -51,7 +52,7 @@ def activated(x: Tensor, activation: Activation) -> Tensor:
 
 def activation_dropout(x: Tensor, activation: Activation, mask: Mask, affine: Affine) -> Tensor:
     """dropout(activation(x)), in one pass where there is a kernel for it."""
-    if traced(x) or transformed():
+    if rewritten(x) or transformed():
         return autograd.dropout(_FORWARD[activation](x), mask, affine)
     function = _ReluDropout if activation == "relu" else _ActivationDropout
     return _apply(function, x, activation, mask, affine)
@@ -61,7 +62,7 @@ def dropout_add(
     x: Tensor, bias: Tensor | None, residual: Tensor, mask: Mask, affine: Affine
 ) -> Tensor:
     """residual + dropout(x + bias), in one pass where there is a kernel for it."""
-    if traced(x) or transformed():
+    if rewritten(x) or transformed():
         return residual + autograd.dropout(x if bias is None else x + bias, mask, affine)
     return _apply(_DropoutAdd, x, bias, residual, mask, affine)
 
@@ -76,7 +77,10 @@ class _ReluDropout(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, _: Activation, mask: Mask, affine: Affine) -> Tensor:
-        y = dispatch.relu_dropout(x, mask, affine)
+        if traced(x):
+            y = autograd.drawn(torch.relu(x), mask, affine)
+        else:
+            y = dispatch.relu_dropout(x, mask, affine)
         ctx.save_for_backward(y)
         ctx.scale = affine.scale
         return y
@@ -91,6 +95,8 @@ class _ReluGradient(Function):
     def forward(ctx: Any, grad: Tensor, y: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(y)
         ctx.scale = scale
+        if traced(y):
+            return torch.where(y <= 0, 0.0, grad * scale)
         return dispatch.relu_gradient(grad, y, scale)
 
     @staticmethod
@@ -105,12 +111,14 @@ class _ActivationDropout(Function):
     def forward(ctx: Any, x: Tensor, activation: Activation, mask: Mask, affine: Affine) -> Tensor:
         ctx.save_for_backward(x)
         ctx.law = activation, mask, affine
+        if traced(x):
+            return autograd.drawn(_FORWARD[activation](x), mask, affine)
         return dispatch.activation_dropout(x, activation, _FORWARD[activation], mask, affine)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x,), (activation, mask, affine) = ctx.saved_tensors, ctx.law
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or traced(grad)):
             whole = dispatch.activation_gradient(grad, x, activation, mask, affine)
             if whole is not None:
                 return whole, None, None, None
@@ -124,6 +132,8 @@ class _DropoutAdd(Function):
         ctx: Any, x: Tensor, bias: Tensor | None, residual: Tensor, mask: Mask, affine: Affine
     ) -> Tensor:
         ctx.law, ctx.of = (mask, affine), None if bias is None else bias.shape
+        if traced(x):
+            return autograd.drawn(x if bias is None else x + bias, mask, affine) + residual
         return dispatch.dropout_add(x, bias, residual, mask, affine)
 
     @staticmethod

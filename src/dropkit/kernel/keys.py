@@ -11,6 +11,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from operator import index
 from typing import NamedTuple, SupportsIndex
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dropkit.errors import SettingError
+from dropkit.kernel.context import backward_pass, checkpoints
 from dropkit.kernel.mask import WORD64, Key, signed
 
 _Ask = Callable[[], Key]
@@ -29,7 +31,12 @@ class _Answer(NamedTuple):
     answer: Callable[[_Ask], Key]
     replays: bool
     """Whether it stands by whatever key there was, also one from a generator."""
+    checkpoints: int
+    """How many checkpoints there were around it when it was entered."""
 
+
+_scopes: ContextVar[tuple[_Answer, ...]] = ContextVar("dropkit.scopes", default=())
+"""The scopes in force, the innermost last; each thread and each task of asyncio has its own."""
 
 _LOWEST = -(1 << 63)
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -92,13 +99,12 @@ def _shifted(state: Tensor, bits: int) -> Tensor:
 
 
 class _Thread(threading.local):
-    """A thread's own: a place to draw into, and the scopes in force."""
+    """A thread's own place to draw into."""
 
     def __init__(self) -> None:
         self.bits = array("q", [0])  # the same memory, which is read sooner than the tensor
         with torch.inference_mode(False):  # or it could be drawn into in no other mode
             self.word = torch.frombuffer(self.bits, dtype=torch.int64)
-        self.scopes: list[_Answer] = []
 
 
 _thread = _Thread()
@@ -110,18 +116,27 @@ def draw_key(device: torch.device, generator: torch.Generator | None = None) -> 
     On the CPU, and from a CPU generator, an integer. Otherwise a tensor on the device, which the
     host never reads; so a captured CUDA graph draws another key at every replay.
     """
-    if not _thread.scopes:
-        return _drawn(device, generator)
-    return _ask(len(_thread.scopes), device, generator)
+    scopes = _scopes.get()
+    if generator is not None:  # who has one counts no keys
+        scopes = tuple(scope for scope in scopes if scope.replays)
+    elif not scopes:
+        return _drawn(device, None)
+    if checkpoints() > (scopes[-1].checkpoints if scopes else 0):
+        raise SettingError(
+            "expected no gradient checkpoint between this dropout and its generator, or keyed(), "
+            "since they do not draw the same again when it is recomputed. Try "
+            "torch.utils.checkpoint.checkpoint(..., context_fn=dropkit.functional.replayed_keys)"
+        )
+    return _ask(scopes, device, generator)
 
 
-def _ask(depth: int, device: torch.device, generator: torch.Generator | None) -> Key:
-    """The key of a scope, which may ask those around it; who has a generator counts no keys."""
-    while depth and generator is not None and not _thread.scopes[depth - 1].replays:
-        depth -= 1
-    if not depth:
+def _ask(
+    scopes: tuple[_Answer, ...], device: torch.device, generator: torch.Generator | None
+) -> Key:
+    """The key of the innermost scope, which may ask those around it."""
+    if not scopes:
         return _drawn(device, generator)
-    return _thread.scopes[depth - 1].answer(lambda: _ask(depth - 1, device, generator))
+    return scopes[-1].answer(lambda: _ask(scopes[:-1], device, generator))
 
 
 def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
@@ -162,17 +177,17 @@ def check_key(key: Key | SupportsIndex) -> Key:
 
 
 def in_scope() -> bool:
-    """Whether a scope answers for keys in this thread."""
-    return bool(_thread.scopes)
+    """Whether a scope answers for keys."""
+    return bool(_scopes.get())
 
 
 @contextmanager
 def keyed(seed: int) -> Iterator[None]:
     """Within the block, the n-th key that nobody gives is `derive(seed, n)`.
 
-    No global state is read or moved. Scopes belong to a thread, and nest: the innermost decides.
-    With torch.utils.checkpoint, give that `context_fn=replayed_keys`: what is recomputed is not
-    counted.
+    No global state is read or moved. Scopes belong to a thread, or to a task of asyncio, and nest:
+    the innermost decides. A torch.utils.checkpoint within the block needs
+    `context_fn=replayed_keys`, since what is recomputed is not counted; it is refused without it.
 
     >>> import torch, dropkit.functional as F
     >>> def twice() -> list[torch.Tensor]:
@@ -211,19 +226,22 @@ class _Scope(AbstractContextManager[None]):
 
     def __init__(self, answer: Callable[[], _Answer]) -> None:
         self._answer = answer
+        self._entered: list[_Answer] = []
 
     def __enter__(self) -> None:
-        _thread.scopes.append(self._answer())
+        self._entered.append(self._answer())
+        _scopes.set((*_scopes.get(), self._entered[-1]))
 
     def __exit__(self, *_: object) -> None:
-        _thread.scopes.pop()
+        mine = self._entered.pop()  # not always the innermost, where generators are suspended
+        _scopes.set(tuple(scope for scope in _scopes.get() if scope is not mine))
 
 
 def _counting(seed: int) -> _Answer:
-    count = itertools.count()
+    count, entered = itertools.count(), backward_pass()
 
     def answer(_: _Ask) -> Key:
-        if torch._C._current_graph_task_id() != -1:  # in backward: a checkpoint recomputes
+        if backward_pass() != entered:  # a checkpoint recomputes
             raise SettingError(
                 "expected no new key within a backward pass, since those of keyed() are counted "
                 "and a recomputation would draw others. Try torch.utils.checkpoint.checkpoint(..., "
@@ -231,7 +249,7 @@ def _counting(seed: int) -> _Answer:
             )
         return derive(seed, next(count))
 
-    return _Answer(answer, replays=False)
+    return _Answer(answer, replays=False, checkpoints=checkpoints())
 
 
 def _recording(keys: list[Key]) -> _Answer:
@@ -239,7 +257,7 @@ def _recording(keys: list[Key]) -> _Answer:
         keys.append(ask())
         return keys[-1]
 
-    return _Answer(answer, replays=True)
+    return _Answer(answer, replays=True, checkpoints=checkpoints())
 
 
 def _replaying(keys: Iterator[Key]) -> _Answer:
@@ -247,4 +265,4 @@ def _replaying(keys: Iterator[Key]) -> _Answer:
         key = next(keys, None)
         return ask() if key is None else key
 
-    return _Answer(answer, replays=True)
+    return _Answer(answer, replays=True, checkpoints=checkpoints())

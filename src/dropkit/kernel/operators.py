@@ -122,13 +122,14 @@ words_op = _define(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, key, ctx.rate, rates, ctx.scale, _, _, ctx.strides, ctx.base = inputs
-    ctx.save_for_backward(key, rates)
+    _, ctx.key, ctx.rate, rates, ctx.scale, _, _, ctx.strides, ctx.base = inputs
+    # As many tensors as on the short way, which a checkpoint may take when it runs this again.
+    ctx.save_for_backward(*[] if rates is None else [rates])
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    key, rates = ctx.saved_tensors
-    x = dropout_op(grad, key, ctx.rate, rates, ctx.scale, 0.0, 0.0, ctx.strides, ctx.base)
+    rates = ctx.saved_tensors[0] if ctx.saved_tensors else None
+    x = dropout_op(grad, ctx.key, ctx.rate, rates, ctx.scale, 0.0, 0.0, ctx.strides, ctx.base)
     return x, *[None] * 8
 
 

@@ -21,13 +21,13 @@ void run(const Layout& layout, const Job& job, int64_t begin, int64_t end) {
   }
 }
 
-// out = y > 0 ? grad * scale : 0
+// out = y <= 0 ? 0 : grad * scale; as nan is not, nan passes
 template <class S, class D>
 void relu_backward(const D* grad, const D* y, D* out, double factor, int64_t count) {
   using V = decltype(S::load(grad));
   const V scale = V::all(factor), zero = V::all(0);
   const auto step = [&](const D* g, const D* of, D* to) {
-    S::store(to, (S::load(g) * scale).where_positive(S::load(of), zero));
+    S::store(to, (S::load(g) * scale).where_passed(S::load(of), zero));
   };
   int64_t k = 0;
   for (; k + V::size <= count; k += V::size) step(grad + k, y + k, out + k);

@@ -91,9 +91,9 @@ struct Avx2 {
       const __m128i m = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask));
       return where_sign(_mm256_cvtepi8_epi32(m), otherwise);
     }
-    Single where_positive(Single y, Single otherwise) const {
-      const __m256 positive = _mm256_cmp_ps(y.v, _mm256_setzero_ps(), _CMP_GT_OQ);
-      return {_mm256_blendv_ps(otherwise.v, v, positive)};
+    Single where_passed(Single y, Single otherwise) const {
+      const __m256 passed = _mm256_cmp_ps(y.v, _mm256_setzero_ps(), _CMP_NLE_UQ);
+      return {_mm256_blendv_ps(otherwise.v, v, passed)};
     }
     Single where_sign(__m256i mask, Single otherwise) const {
       return {_mm256_blendv_ps(otherwise.v, v, _mm256_castsi256_ps(mask))};
@@ -116,9 +116,9 @@ struct Avx2 {
       return {even.where_sign(_mm256_slli_epi32(m, 24), otherwise.even),
               odd.where_sign(m, otherwise.odd)};
     }
-    Pair where_positive(Pair y, Pair otherwise) const {
-      return {even.where_positive(y.even, otherwise.even),
-              odd.where_positive(y.odd, otherwise.odd)};
+    Pair where_passed(Pair y, Pair otherwise) const {
+      return {even.where_passed(y.even, otherwise.even),
+              odd.where_passed(y.odd, otherwise.odd)};
     }
   };
 
@@ -136,9 +136,9 @@ struct Avx2 {
       const __m256i m = _mm256_cvtepi8_epi64(_mm_cvtsi32_si128(four));
       return {_mm256_blendv_pd(otherwise.v, v, _mm256_castsi256_pd(m))};
     }
-    Double where_positive(Double y, Double otherwise) const {
-      const __m256d positive = _mm256_cmp_pd(y.v, _mm256_setzero_pd(), _CMP_GT_OQ);
-      return {_mm256_blendv_pd(otherwise.v, v, positive)};
+    Double where_passed(Double y, Double otherwise) const {
+      const __m256d passed = _mm256_cmp_pd(y.v, _mm256_setzero_pd(), _CMP_NLE_UQ);
+      return {_mm256_blendv_pd(otherwise.v, v, passed)};
     }
   };
 

@@ -86,8 +86,8 @@ struct Avx512 {
     Single where(const uint8_t* mask, Single otherwise) const {
       return {_mm512_mask_mov_ps(otherwise.v, bits(mask), v)};
     }
-    Single where_positive(Single y, Single otherwise) const {
-      const auto k = _mm512_cmp_ps_mask(y.v, _mm512_setzero_ps(), _CMP_GT_OQ);
+    Single where_passed(Single y, Single otherwise) const {
+      const auto k = _mm512_cmp_ps_mask(y.v, _mm512_setzero_ps(), _CMP_NLE_UQ);
       return {_mm512_mask_mov_ps(otherwise.v, k, v)};
     }
     static __mmask16 bits(const uint8_t* mask) {
@@ -110,9 +110,9 @@ struct Avx512 {
       return {{_mm512_mask_mov_ps(otherwise.even.v, evens, even.v)},
               {_mm512_mask_mov_ps(otherwise.odd.v, _mm256_movepi16_mask(m), odd.v)}};
     }
-    Pair where_positive(Pair y, Pair otherwise) const {
-      return {even.where_positive(y.even, otherwise.even),
-              odd.where_positive(y.odd, otherwise.odd)};
+    Pair where_passed(Pair y, Pair otherwise) const {
+      return {even.where_passed(y.even, otherwise.even),
+              odd.where_passed(y.odd, otherwise.odd)};
     }
   };
 
@@ -128,8 +128,8 @@ struct Avx512 {
       const __m128i m = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask));
       return {_mm512_mask_mov_pd(otherwise.v, static_cast<__mmask8>(_mm_movepi8_mask(m)), v)};
     }
-    Double where_positive(Double y, Double otherwise) const {
-      const auto k = _mm512_cmp_pd_mask(y.v, _mm512_setzero_pd(), _CMP_GT_OQ);
+    Double where_passed(Double y, Double otherwise) const {
+      const auto k = _mm512_cmp_pd_mask(y.v, _mm512_setzero_pd(), _CMP_NLE_UQ);
       return {_mm512_mask_mov_pd(otherwise.v, k, v)};
     }
   };

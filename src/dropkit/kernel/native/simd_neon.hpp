@@ -88,8 +88,8 @@ struct Neon {
       const int32x4_t wide = vmovl_s16(vget_low_s16(vmovl_s8(bytes)));
       return {vbslq_f32(vreinterpretq_u32_s32(wide), v, otherwise.v)};
     }
-    Single where_positive(Single y, Single otherwise) const {
-      return {vbslq_f32(vcgtzq_f32(y.v), v, otherwise.v)};
+    Single where_passed(Single y, Single otherwise) const {
+      return {vbslq_f32(vclezq_f32(y.v), otherwise.v, v)};
     }
   };
 
@@ -105,8 +105,8 @@ struct Neon {
       const uint64x2_t m = {mask[0] ? ~uint64_t{0} : 0, mask[1] ? ~uint64_t{0} : 0};
       return {vbslq_f64(m, v, otherwise.v)};
     }
-    Double where_positive(Double y, Double otherwise) const {
-      return {vbslq_f64(vcgtzq_f64(y.v), v, otherwise.v)};
+    Double where_passed(Double y, Double otherwise) const {
+      return {vbslq_f64(vclezq_f64(y.v), otherwise.v, v)};
     }
   };
 

@@ -101,9 +101,9 @@ struct Portable {
       for (int i = 0; i < size; ++i) out.v[i] = mask[i] ? v[i] : otherwise.v[i];
       return out;
     }
-    Numbers where_positive(Numbers y, Numbers otherwise) const {
+    Numbers where_passed(Numbers y, Numbers otherwise) const {
       Numbers out;
-      for (int i = 0; i < size; ++i) out.v[i] = y.v[i] > 0 ? v[i] : otherwise.v[i];
+      for (int i = 0; i < size; ++i) out.v[i] = y.v[i] <= 0 ? otherwise.v[i] : v[i];
       return out;
     }
   };

@@ -73,7 +73,7 @@ def relu(x: Tensor, y: Tensor, key: int | Tensor, base: int, threshold: int, sca
 
 
 def relu_backward(grad: Tensor, y: Tensor, out: Tensor, scale: float) -> None:
-    """out = y > 0 ? grad * scale : 0, for y of `relu`: it knows the mask."""
+    """out = y <= 0 ? 0 : grad * scale, for y of `relu`: it knows the mask."""
     supported(grad, y, out)
     wide, n = out.dtype == torch.float64, out.numel()
     if n:

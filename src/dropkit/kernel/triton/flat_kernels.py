@@ -116,15 +116,15 @@ def flat_kernel(
 
 @triton.jit(do_not_specialize=("n", "scale"))
 def passed_kernel(grad, y, out, n, scale, WIDE: tl.constexpr, BLOCK: tl.constexpr):
-    """out = y > 0 ? grad * scale : 0."""
+    """out = y <= 0 ? 0 : grad * scale."""
     scale = number(scale, WIDE)
     start = tl.program_id(0).to(tl.int64) * BLOCK
     at = start + tl.arange(0, BLOCK)
     if start + BLOCK <= n:
         value = taken(grad + at, at < n, WIDE, True) * scale
-        value = tl.where(taken(y + at, at < n, WIDE, True) > 0, value, 0.0)
+        value = tl.where(taken(y + at, at < n, WIDE, True) <= 0, 0.0, value)
         tl.store(out + at, value.to(out.dtype.element_ty))
     else:
         rest = taken(grad + at, at < n, WIDE, False) * scale
-        rest = tl.where(taken(y + at, at < n, WIDE, False) > 0, rest, 0.0)
+        rest = tl.where(taken(y + at, at < n, WIDE, False) <= 0, 0.0, rest)
         tl.store(out + at, rest.to(out.dtype.element_ty), mask=at < n)
