@@ -35,6 +35,8 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.activation_dropout(x, "gelu_tanh", 0.4, key=KEY),
     "silu": lambda x: F.activation_dropout(x, "silu", 0.4, key=KEY),
     "add": lambda x: F.dropout_add(x, x.sin(), 0.4, bias=x[0].cos(), key=KEY),
+    "noise": lambda x: F.gaussian_dropout(x, 0.4, key=KEY),
+    "zoneout": lambda x: F.zoneout(x, x.sin(), 0.4, key=KEY),
 }
 
 
@@ -44,7 +46,7 @@ def sample() -> Tensor:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_derivatives_of_first_and_second_order(name: str) -> None:
-    assert gradcheck(FORMS[name], sample())
+    assert gradcheck(FORMS[name], sample(), check_batched_grad=True)
     assert gradgradcheck(FORMS[name], sample())
 
 
@@ -277,6 +279,45 @@ def test_integer_keys_may_change_under_a_compiler() -> None:
 def test_vmap_keeps_its_randomness_under_a_compiler() -> None:
     compiled = torch.compile(vmap(F.dropout, randomness="different"), backend="aot_eager")
     assert len(compiled(torch.ones(8, 64)).unique(dim=0)) == 8
+
+
+def test_counted_keys_give_one_mask_or_say_so() -> None:
+    x = torch.ones(8, 64)
+    with F.keyed(3), pytest.raises(SettingError, match="a tensor of keys"):
+        vmap(F.dropout, randomness="different")(x)
+    with F.keyed(3):
+        assert len(vmap(F.dropout, randomness="same")(x).unique(dim=0)) == 1
+    keys = torch.stack([torch.tensor(key) for key in (1, 2, 3, 4, 5, 6, 7, 8)])
+    drawn = vmap(lambda x, key: F.dropout(x, key=key))(x, keys)
+    assert len(drawn.unique(dim=0)) == 8
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.drop_block(x, 0.1, 3),
+        lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1),
+        lambda x: F.embedding_dropout(x[0, 0], torch.zeros(8, dtype=torch.int64), 9, 0.1),
+        lambda x: F.gaussian_dropout(x, 0.5),
+        lambda x: F.zoneout(x, x, 0.5),
+        lambda x: F.activation_dropout(x, "gelu", 0.5),
+        lambda x: F.concrete_dropout(x, x[0, 0, 0, 0]),
+        lambda x: F.patch_dropout(x[0], 0.5)[0],
+    ],
+)
+def test_shapes_are_known_without_memory(function: Callable[[Tensor], Tensor]) -> None:
+    meta, real = torch.empty(2, 3, 8, 8, device="meta"), torch.ones(2, 3, 8, 8)
+    y = function(meta)
+    assert y.is_meta
+    assert y.shape == function(real).shape
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_what_no_trace_can_record_is_said() -> None:
+    for function in (F.dropout2d, F.drop_block):
+        with pytest.raises(SettingError, match=r"torch\.export"):
+            torch.jit.trace(lambda x, f=function: f(x, 0.4), torch.ones(2, 3, 8, 8))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")

@@ -6,6 +6,7 @@ import math
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -448,3 +449,9 @@ def test_nan_passes_relu_and_its_gradient_as_in_torch() -> None:
     grads = [torch.autograd.grad(each.sum(), x)[0] for each in (y, plain)]
     assert torch.equal(*grads)
     assert torch.equal(y.nan_to_num(7), plain.nan_to_num(7))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_rates_of_numpy_are_rates(kind: Any) -> None:
+    x = torch.ones(40)
+    assert torch.equal(F.dropout(x, kind(0.5), key=1), F.dropout(x, 0.5, key=1))

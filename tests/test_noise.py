@@ -61,6 +61,12 @@ def test_the_ends() -> None:
         F.gaussian_noise(x.to(torch.complex64))
 
 
+def test_a_rate_of_one_has_no_noise() -> None:
+    for p in (1.0, torch.tensor([0.5, 1.0])):
+        with pytest.raises(SettingError, match="below 1"):
+            F.gaussian_dropout(torch.ones(2), p)
+
+
 def test_a_deviation_does_not_widen_the_input() -> None:
     with pytest.raises(SettingError, match="broadcasts to x's"):
         F.gaussian_noise(torch.ones(3), torch.ones(2, 3))

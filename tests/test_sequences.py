@@ -345,6 +345,22 @@ def test_a_unit_has_one_of_both_values() -> None:
     assert torch.equal(kept, dropped)
 
 
+def test_zoneout_takes_one_of_both_whatever_the_other_is() -> None:
+    """Mutant: old - dropped(old), which is nan where old is infinite."""
+    whole, other = torch.full((64,), torch.inf), torch.ones(64)
+    for new, old in ((whole, other), (other, whole), (whole * 0, other)):
+        y = F.zoneout(new, old, 0.5, key=3)
+        kept = F.dropout(torch.ones(64), 0.5, key=3) > 0
+        assert torch.equal(y[kept].nan_to_num(7), new[kept].nan_to_num(7))
+        assert torch.equal(y[~kept].nan_to_num(7), old[~kept].nan_to_num(7))
+
+
+def test_a_mean_has_the_type_of_its_state() -> None:
+    half, rate = torch.ones(2, dtype=torch.bfloat16), torch.tensor([0.5], dtype=torch.float64)
+    assert F.zoneout(half, half, rate, training=False).dtype == torch.bfloat16
+    assert F.dropout(half, rate, training=False, scaling="classic").dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_zoneout_at_the_ends(p: float) -> None:
     new, old = sequences(4, 3), sequences(5, 3)[1:]

@@ -118,6 +118,17 @@ def test_any_modules_parameters_are_dropped_for_the_call_alone() -> None:
     assert torch.equal(dropped.eval()(x), model(x))
 
 
+@pytest.mark.parametrize("names", [["0.weight"], ["0.weight", "1.weight"]])
+def test_a_tied_weight_is_dropped_in_all_its_places(names: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(5, 5, bias=False), nn.Linear(5, 5, bias=False))
+    model[1].weight = model[0].weight
+    drop = WeightDrop(model, names, 0.5)
+    with F.keyed(5):
+        y = drop(torch.eye(5))
+    weight = F.dropout(model[0].weight, 0.5, key=F.derive(5, 0))
+    assert torch.allclose(y, weight.T @ weight.T)
+
+
 def test_an_error_within_leaves_no_trace() -> None:
     model = nn.Linear(6, 8)
     weight = model.weight

@@ -36,7 +36,8 @@ def accelerate(model: Model) -> Model:
     it, or where they train and it does not; models of Transformers that drop by functions, under
     their gradient checkpointing; and what `torch.compile` makes of a checkpoint.
 
-    `torch.compile` has to come after it, and `restore` asks for compiling again. Where the C++
+    `torch.compile` has to come after it, and `restore` asks for compiling again. `torch.jit.script`
+    takes a model that was restored. Where the C++
     kernels were not built it slows a model down, and a warning says so.
 
     Args:

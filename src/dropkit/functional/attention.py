@@ -146,9 +146,8 @@ def _checked(
         raise RuntimeError(
             "scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
         )
-    kind = query.device.type
-    if torch.is_autocast_enabled(kind) and query.dtype != torch.float64:
-        low = torch.get_autocast_dtype(kind)
+    if _is_cast(query) and query.dtype != torch.float64:
+        low = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(low), key.to(low), value.to(low)
     if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
         raise RuntimeError(
@@ -184,8 +183,13 @@ def _check_mask(mask: Tensor, query: Tensor, sizes: Sequence[int]) -> None:
 
 def _uncast(x: Tensor) -> AbstractContextManager[object]:
     """Out of autocast: what is computed in float32 stays so."""
+    return torch.autocast(x.device.type, enabled=False) if _is_cast(x) else nullcontext()
+
+
+def _is_cast(x: Tensor) -> bool:
+    """Whether autocast is in force where x is."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _repeated(part: Tensor, heads: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from dropkit.kernel import Key, autograd, dispatch
-from dropkit.kernel.context import traced
+from dropkit.kernel.context import rewritten, traced
 from dropkit.kernel.indexing import indexing, mask_strides
 from dropkit.kernel.mask import Mask, inverted
 from dropkit.records import Shard
@@ -176,7 +176,7 @@ class _Blockwise(Function):
         needed = ctx.needs_input_grad[:4]
         law: _Indexed = ctx.law
         *inputs, kept = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or rewritten(grad):
             return *_twice(inputs, grad, needed, law.formula), None
         return *_once(_Work(inputs, law), kept, grad, needed), None
 
@@ -186,9 +186,10 @@ def _twice(
 ) -> Iterator[Tensor | None]:
     """The gradients, by operators that have gradients of their own."""
     wanted = [part for part, need in zip(inputs, needed, strict=True) if need]
-    with torch.autocast(grad.device.type, enabled=False):
+    again = torch.is_grad_enabled()
+    with torch.autocast(grad.device.type, enabled=False), torch.enable_grad():
         out = formula(*inputs)
-        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
     return (next(found) if need else None for need in needed)
 
 

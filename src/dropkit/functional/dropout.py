@@ -125,5 +125,5 @@ def _dropped(
 
 def _evaluated(x: Tensor, p: float | Tensor, inplace: bool) -> Tensor:
     """Classic dropout outside of training: the mean of its masks."""
-    keep = 1.0 - p
+    keep = 1.0 - (p.to(x.dtype) if isinstance(p, Tensor) else p)
     return x.mul_(keep) if inplace else x * keep

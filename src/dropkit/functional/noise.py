@@ -49,10 +49,9 @@ def gaussian_dropout(
     Overfitting", section 10.
     """
     check_rate(p, x)
-    if not isinstance(p, Tensor):
-        check_below_one(p)
-        if p == 0:
-            return x
+    check_below_one(p)
+    if not isinstance(p, Tensor) and p == 0:
+        return x
     if not training:
         return x
     check_dropped(x)
@@ -81,7 +80,7 @@ def gaussian_noise(
         training, shared, key, offset, generator: as in `dropout`.
 
     Raises:
-        SettingError: std below 0 or not finite.
+        SettingError: std a number that is below 0 or not finite, or too wide a tensor.
         RuntimeError: integers or complex numbers in x.
 
     >>> import torch, dropkit.functional as F
@@ -106,8 +105,10 @@ def gaussian_noise(
     return (x + std * _normal(x, key, shared, offset)).to(x.dtype)
 
 
-def check_below_one(p: float) -> None:
+def check_below_one(p: float | Tensor) -> None:
     """p is the rate of a mask that has a finite variance."""
+    if isinstance(p, Tensor):
+        p = float(p.max()) if p.numel() and kernel.readable(p) else 0.0
     if p == 1:
         raise SettingError(
             "p: expected a rate below 1, since Gaussian noise that stands for it has the variance "

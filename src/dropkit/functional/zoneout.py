@@ -60,7 +60,13 @@ def zoneout(
     if not isinstance(p, Tensor) and p == 0:
         return new
     if not training:
-        return torch.lerp(new, old, p)
+        p = p.to(new.dtype) if isinstance(p, Tensor) else p
+        return new * (1.0 - p) + old * p
     key = kernel.resolve_key(key, generator, new)
+
+    def kept_old(value: Tensor) -> Tensor:
+        kept = kernel.keep(value.shape, p, key=key, offset=offset, device=value.device)
+        return value.masked_fill(kept, 0.0)
+
     fresh = kernel.dropout(new, p, key=key, offset=offset, affine=_MASK)
-    return fresh + (old - kernel.dropout(old, p, key=key, offset=offset, affine=_MASK))
+    return fresh + kernel.diagonal(old, kept_old)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dropkit.errors import SettingError
 from dropkit.kernel import autograd, dispatch, fused, operators, reference
 from dropkit.kernel.autograd import diagonal, redrawn
-from dropkit.kernel.context import recorded, traced, transformed
+from dropkit.kernel.context import check_one_mask, drawn_on, recorded, traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
@@ -45,6 +45,7 @@ __all__ = [
     "keyed",
     "normal",
     "plain_dropout",
+    "readable",
     "redrawn",
     "replayed_keys",
     "resolve_key",
@@ -128,7 +129,8 @@ def keep(
     strides, base = indexing(sizes, shared, offset)
     if not isinstance(rate, Tensor):
         sizes = mask_sizes(sizes, shared)
-    if traced() or transformed():
+    if drawn_on(device):
+        operators.check_recordable(*sizes, *(strides or ()))
         number, rates = autograd.split(rate)
         of = operators.tensor_key(key, device)
         kept: Tensor = operators.keep_op(of, number, rates, sizes, strides, signed(base))
@@ -179,8 +181,13 @@ def subset(rows: int, count: int, keep: int, *, key: Key, device: torch.device) 
 
 def check_rates(rates: Tensor) -> None:
     """Rates are from 0 to 1; where their values cannot be read yet, the operator looks later."""
-    if not (traced(rates) or transformed()):
+    if readable(rates):
         operators.check_rates(rates)
+
+
+def readable(x: Tensor) -> bool:
+    """Whether its values are there, and reading them makes nobody wait."""
+    return x.is_cpu and not (traced(x) or transformed())
 
 
 def resolve_key(
@@ -200,7 +207,10 @@ def resolve_key(
     if generator is not None:
         return draw_key(device, generator)
     # An operator of torch, so that vmap's randomness decides, and a traced program draws each time.
-    if (transformed() or recorded()) and not in_scope():
+    if transformed() or recorded():
+        if in_scope():
+            check_one_mask()
+            return draw_key(device)
         return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
     if traced(x):
         slot = torch.empty((), dtype=torch.int64, device=device)
@@ -233,7 +243,7 @@ def _is_run(sizes: Sequence[int], strides: Sequence[int] | None) -> bool:
 
 def _run(count: int, base: int, key: Key, device: torch.device) -> Tensor:
     bits: Tensor
-    if traced() or transformed():
+    if drawn_on(device):
         bits = operators.words_op(operators.tensor_key(key, device), count, signed(base))
     else:
         bits = dispatch.words(count, base, key, device)

@@ -15,7 +15,7 @@ from torch.autograd import Function
 from dropkit.kernel import dispatch
 from dropkit.kernel.context import rewritten, traced, transformed
 from dropkit.kernel.mask import Affine, Mask, signed
-from dropkit.kernel.operators import dropout_op, over_batch, tensor_key
+from dropkit.kernel.operators import check_recordable, dropout_op, over_batch, tensor_key
 
 
 def dropout(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
@@ -37,6 +37,7 @@ def drawn(x: Tensor, mask: Mask, affine: Affine) -> Tensor:
         return dispatch.dropout(x, mask, affine)
     key = tensor_key(mask.key, x.device)
     rate, rates = split(mask.rate)
+    check_recordable(*(mask.strides or ()))
     result: Tensor = dropout_op(x, key, rate, rates, *affine, mask.strides, signed(mask.base))
     return result
 

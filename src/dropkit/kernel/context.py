@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from dropkit.errors import SettingError
+
 _PLAIN = (Tensor, torch.nn.Parameter)
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
+"""Whether it is a batch of gradients, as torch.autograd.grad makes one with is_grads_batched."""
 
 
 def traced(x: Tensor | None = None) -> bool:
@@ -23,9 +27,14 @@ def rewritten(x: Tensor | None = None) -> bool:
     return (
         is_compiling()
         or recorded()
-        or (x is not None and (type(x) not in _PLAIN or x.is_meta))
+        or (x is not None and (type(x) not in _PLAIN or x.is_meta or _is_batched(x)))
         or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
     )
+
+
+def drawn_on(device: torch.device) -> bool:
+    """Whether what is drawn on a device has to be seen as operators of torch."""
+    return traced() or transformed() or device.type == "meta"
 
 
 def recorded() -> bool:
@@ -52,3 +61,15 @@ def checkpoints() -> int:
 def backward_pass() -> int:
     """The number of the backward pass that this call is within; -1 if it is within none."""
     return torch._C._current_graph_task_id()
+
+
+def check_one_mask() -> None:
+    """No vmap asks for another mask for each member, which counted keys do not give."""
+    different = torch._C._functorch.RandomnessType.Different
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    vmaps = [level for level in levels if level.key() == torch._C._functorch.TransformType.Vmap]
+    if any(torch._C._functorch.CVmapInterpreterPtr(x).randomness() == different for x in vmaps):
+        raise SettingError(
+            "expected a key for each member of vmap(randomness='different'); got the one that "
+            "keyed() counts for all. Try vmap over a tensor of keys, and dropout with key="
+        )

@@ -95,7 +95,7 @@ class _ReluGradient(Function):
     def forward(ctx: Any, grad: Tensor, y: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(y)
         ctx.scale = scale
-        if traced(y):
+        if traced(grad):
             return torch.where(y <= 0, 0.0, grad * scale)
         return dispatch.relu_gradient(grad, y, scale)
 

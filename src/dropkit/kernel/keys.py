@@ -161,7 +161,8 @@ def check_key(key: Key | SupportsIndex) -> Key:
                 "key: expected an integer of 64 bits, or a tensor that holds one (int64 or "
                 f"uint64); got a tensor of {key.dtype} with shape {tuple(key.shape)}"
             )
-        return key.reshape(()).view(torch.int64)
+        key = key.reshape(())
+        return key if key.dtype == torch.int64 else key.view(torch.int64)
     if not isinstance(key, int) and hasattr(key, "__index__"):
         key = index(key)  # NumPy's integers
     if isinstance(key, bool) or not isinstance(key, int):

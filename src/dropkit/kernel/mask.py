@@ -44,7 +44,7 @@ class Affine(NamedTuple):
 
 def threshold(rate: float) -> int:
     """A draw of 40 bits below this drops; so the realized rate is off by at most 2**-41."""
-    return round(rate * ONE)
+    return round(float(rate) * ONE)
 
 
 def thresholds(rates: Tensor) -> Tensor:
@@ -56,6 +56,7 @@ def inverted(rate: float | Tensor) -> Affine:
     """Inverted dropout: what is kept is divided by the probability to be kept."""
     if isinstance(rate, Tensor):
         return Affine(None)
+    rate = float(rate)  # also one of NumPy's narrow numbers
     dropped_all = rate * ONE >= ONE - 0.5  # threshold(rate) == ONE
     return Affine(0.0 if dropped_all else 1.0 / (1.0 - rate))
 

@@ -38,6 +38,15 @@ def tensor_key(key: Key, device: torch.device) -> Tensor:
     return torch.tensor(signed(key), dtype=torch.int64, device=device)
 
 
+def check_recordable(*numbers: object) -> None:
+    """Numbers that torch.jit.trace follows are tensors to it, which no operator takes for sizes."""
+    if any(isinstance(number, Tensor) for number in numbers):
+        raise SettingError(
+            "expected a program that torch.jit.trace can record; got a mask that depends on the "
+            "sizes of its input. Try torch.export.export, or to trace the model in eval mode"
+        )
+
+
 def check_rates(rates: Tensor) -> None:
     """Rates are from 0 to 1; on a GPU, where reading them would make the host wait, unchecked."""
     if rates.is_cpu and not bool(((rates >= 0) & (rates <= 1)).all()):

@@ -172,7 +172,8 @@ class WeightDrop(nn.Module):
     .. math:: y = module(x;\, W \odot M / (1 - p))
 
     The parameters keep their names, their values and their places in an optimizer: dropped copies
-    stand in for them during the call (torch.func.functional_call). In eval mode the module is
+    stand in for them during the call (torch.func.functional_call). A tied parameter is dropped in
+    all of its places, by one mask. In eval mode the module is
     called as it is. For an LSTM or a GRU, `VariationalLSTM(weight_dropout=...)` does it without
     a change of the module even for the time of the call.
 
@@ -223,11 +224,12 @@ class WeightDrop(nn.Module):
     def _dropped(self) -> dict[str, Tensor]:
         weights = [self.module.get_parameter(name) for name in self.names]
         key = kernel.resolve_key(None, None, weights[0]) if weights else 0
-        dropped, start = {}, 0
-        for name, weight in zip(self.names, weights, strict=True):
-            dropped[name] = kernel.dropout(weight, self.p, key=key, offset=start)
+        dropped: dict[Tensor, Tensor] = {}
+        start = 0
+        for weight in dict.fromkeys(weights):  # one that is tied has several names
+            dropped[weight] = kernel.dropout(weight, self.p, key=key, offset=start)
             start += weight.numel()  # its own part of the stream
-        return dropped
+        return {name: dropped[of] for name, of in zip(self.names, weights, strict=True)}
 
     def extra_repr(self) -> str:
         """The names, and the rate."""
