@@ -1,7 +1,7 @@
 """The 'only' sentences of the house, each one test over the syntax trees of src.
 
-Only `kernel` draws random bits. Only `apps` prints or touches the disk.
-Nothing writes a user's model yet; that sentence joins with the first code that does.
+Only `kernel` draws random bits. Only `apps` prints or touches the disk. Only `intercept` writes a
+model that a user brought.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ TALKS = re.compile(
     | .*\.(write|read)_(text|bytes)\(\)
     | .*\.to_(csv|parquet|feather|json|pickle|excel|hdf|sql|html)\(\)
     | .*\.(tofile|unlink|iterdir|mkdir)\(\)
+    """,
+    re.VERBOSE,
+)
+WRITES = re.compile(
+    r"""
+      .*\.(register_(\w+_)?hook|register_(module|parameter|buffer)|add_module|set_submodule)\(\)
+    | .*\._(forward|backward|state_dict|load_state_dict)\w*_hooks(\..*)?
+    | .*\._(modules|parameters|buffers)(\..*)?
+    | .*\.(apply_|set_extra_state|load_state_dict|requires_grad_)\(\)
+    | setattr(\(\))? | delattr(\(\))?
     """,
     re.VERBOSE,
 )
@@ -155,6 +165,16 @@ def test_only_apps_prints_or_touches_the_disk() -> None:
     assert {path: lines for path, lines in found.items() if lines} == {}
 
 
+def test_only_intercept_writes_a_users_model() -> None:
+    """The layers write themselves, the population its own networks, the test suite its copies."""
+    rooms = ("functional", "kernel", "acceleration.py")
+    modules = {
+        path: text for path, text in sources(outside="apps").items() if Path(path).parts[0] in rooms
+    }
+    found = {path: breaches(text, WRITES) for path, text in modules.items()}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
 @pytest.mark.parametrize(
     "mutant",
     [
@@ -200,6 +220,19 @@ def test_mutants_that_draw_are_caught(mutant: str) -> None:
 )
 def test_mutants_that_talk_are_caught(mutant: str) -> None:
     assert breaches(mutant, TALKS)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        "model.register_forward_hook(note)",
+        "model._modules['drop'] = other",
+        "setattr(model, name, other)",
+        "del model._forward_pre_hooks[0]",
+    ],
+)
+def test_mutants_that_write_a_model_are_caught(mutant: str) -> None:
+    assert breaches(mutant, WRITES)
 
 
 @pytest.mark.parametrize(

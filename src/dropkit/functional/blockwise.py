@@ -51,6 +51,8 @@ class _Indexed(NamedTuple):
     strides: tuple[int, ...]
     base: int
     formula: Formula
+    has_heads: bool
+    """Whether there are heads in a batch, and not a row of matrices."""
 
 
 class _Place(NamedTuple):
@@ -127,7 +129,7 @@ def attention(inputs: Inputs, law: Law, formula: Formula) -> Tensor | None:
     four = [_four(part.expand(*batch, *part.shape[-2:])) for part in parts]
     if mask is not None:
         mask = _four(mask.expand(sizes) if len(sizes) > 4 else mask)
-    out: Tensor = _Blockwise.apply(*four, mask, _Indexed(law, *place, formula))  # type: ignore[no-untyped-call]
+    out: Tensor = _Blockwise.apply(*four, mask, _Indexed(law, *place, formula, len(sizes) == 4))  # type: ignore[no-untyped-call]
     return out.reshape(*batch, *out.shape[-2:])
 
 
@@ -154,10 +156,10 @@ class _Blockwise(Function):
     ) -> Tensor:
         ctx.law = law
         batch, heads, rows, _ = query.shape
-        if batch == 1:  # matrices in a row, of which nobody said that they are heads
-            out = query.new_empty(batch, heads, rows, value.size(-1))
-        else:  # rows before heads in memory, as torch's own has it
+        if law.has_heads:  # after rows in memory, as torch's own has it
             out = query.new_empty(batch, rows, heads, value.size(-1)).transpose(1, 2)
+        else:
+            out = query.new_empty(batch, heads, rows, value.size(-1))
         work = _Work((query, key, value, mask), law)
         kept = work.small_weights() if any(ctx.needs_input_grad) else None
         ctx.save_for_backward(query, key, value, mask, kept)
@@ -228,7 +230,7 @@ class _Work:
 
     def __init__(self, inputs: Sequence[Any], indexed: _Indexed) -> None:
         query, key, _, self.mask = self.inputs = inputs
-        self.law, self._strides, self._base, _ = indexed
+        self.law, self._strides, self._base = indexed[:3]
         self._affine = inverted(self.law.rate)
         self._wide = torch.float64 if query.dtype == torch.float64 else torch.float32
         self._size = (*query.shape[:3], key.size(2))
