@@ -41,6 +41,10 @@ WHY = {
     "dropped where p is large. timm seeds the whole map at the rate that is meant for its inner "
     "part, so that too many are.",
     "rate_by_position": "What lies near a border is in fewer blocks than what lies in the middle.",
+    "rate_by_input": "Where 1 - p plus a uniform draw is computed in the dtype of the input and "
+    "rounded down, bfloat16 has rates in 256ths: a rate of 1/4096 is none.",
+    "scale": "In float64 the factor has another precision: size / kept is computed in float32 "
+    "(timm), or something is added to the number of the kept (torchvision).",
     "half": "The factor is rounded to the half before it multiplies. In bfloat16 at rate 0.1 it is "
     "1.109 in place of 1.111, and so is the mean. This is the CPU; CUDA's kernel was not run.",
     "rate_one": "A division by 1 - p that has no case for 0; and a seed rate that is below 1 where "
@@ -51,10 +55,11 @@ WHY = {
 
 HEAD = """# Conformance
 
-`dropkit.testing` holds a dropout against what it claims: its rate at every position, its values,
-what is independent and what is equal, its derivatives, seeds, modes and keys. Here are PyTorch's
-layers, those of other libraries, and dropkit's own. Each cell is one check: *ok*, **FAIL**, or a
-dash where the dropout does not claim it. What failed is [below](#what-failed), with its evidence.
+`dropkit.testing` holds a dropout against what it claims: its rate at every position and for any
+input, its values, what is independent and what is equal, its derivatives, seeds, modes and keys.
+Here are PyTorch's layers, those of other libraries, and dropkit's own. Each cell is one check:
+*ok*, **FAIL**, or a dash where the dropout does not claim it. What failed is
+[below](#what-failed), with its evidence.
 
 Statistical checks use exact bounds; together they raise a false alarm in fewer than one of two
 million runs. To check a dropout of your own, see [the suite](#checking-your-own).

@@ -13,7 +13,7 @@ from dropkit.kernel import derive
 from dropkit.records import Shard
 from dropkit.testing import Subject
 
-_GOLDEN = -0x61C8864680B583EB
+GOLDEN = -0x61C8864680B583EB
 
 
 class Right(nn.Module):
@@ -43,7 +43,10 @@ class Right(nn.Module):
 
     def mask(self, x: Tensor, key: int | None, offset: int | Shard) -> Tensor:
         draws = self.uniform(x) if key is None else self.keyed_uniform(x, key, offset)
-        return draws >= self.p
+        return draws >= self.rate()
+
+    def rate(self) -> float:
+        return self.p
 
     def uniform(self, x: Tensor) -> Tensor:
         return torch.rand(self.mask_shape(x), dtype=torch.float64)
@@ -53,7 +56,7 @@ class Right(nn.Module):
 
     def keyed_uniform(self, x: Tensor, key: int, offset: int | Shard) -> Tensor:
         """53 bits of SplitMix64 of the key and an element's place in the whole."""
-        state = self.index(x, offset) * _GOLDEN + self.stream(key)
+        state = self.index(x, offset) * GOLDEN + self.stream(key)
         for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
             state = (state ^ (state >> shift & (1 << 64 - shift) - 1)) * factor
         return (state ^ (state >> 31 & (1 << 33) - 1) & (1 << 53) - 1).remainder(1 << 53) * 2.0**-53
@@ -76,10 +79,10 @@ class Right(nn.Module):
 
     def apply_mask(self, x: Tensor, mask: Tensor) -> Tensor:
         if x.is_floating_point() and x.dtype.itemsize == 2:
-            return (x.float() * (mask * self.scale()).float()).to(x.dtype)
+            return (x.float() * (mask.double() * self.scale()).float()).to(x.dtype)
         if not x.is_floating_point():
             raise TypeError("expected floating point")
-        return x * (mask * self.scale()).to(x.dtype)
+        return x * (mask.double() * self.scale()).to(x.dtype)
 
 
 class ExactBlocks(Right):
@@ -122,10 +125,10 @@ def subject(
     """A layer with all that `Right` claims."""
     if isinstance(make, type) and issubclass(make, Right) and "law" not in settings:
         settings.setdefault("keyed", lambda p: make(p).train())
-        settings.setdefault("generator", lambda p: lambda x, g: _from(make(p), x, g))
+        settings.setdefault("generator", lambda p: lambda x, g: drawn_from(make(p), x, g))
     return Subject(make=make, shape=shape, **settings)
 
 
-def _from(layer: Right, x: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_from(layer: Right, x: Tensor, generator: torch.Generator) -> Tensor:
     draws = torch.rand(x.shape, dtype=torch.float64, generator=generator)
     return layer.apply_mask(x, draws >= layer.p)

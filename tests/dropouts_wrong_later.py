@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dropkit.records import Shard
-from dropouts_right import Right
+from dropouts_right import GOLDEN, Right
 
 # ---- derivatives
 
@@ -31,6 +31,33 @@ class NewMaskBackward(Right):
 
     def forward(self, x: Tensor, key: int | None = None, offset: int | Shard = 0) -> Tensor:
         return _Redraw.apply(x, self.p) if self.training and 0 < self.p < 1 else x
+
+
+class _BySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(y)
+        ctx.scale = scale
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return grad * (y > 0) * ctx.scale, None, None
+
+
+class MaskOfPositives(Right):
+    """Backward takes what is positive for what was kept."""
+
+    def apply_mask(self, x: Tensor, mask: Tensor) -> Tensor:
+        return _BySign.apply(x, super().apply_mask(x, mask).detach(), self.scale())
+
+
+class GradientByRate(Right):
+    """Backward divides by p."""
+
+    def apply_mask(self, x: Tensor, mask: Tensor) -> Tensor:
+        return _BySign.apply(x, super().apply_mask(x, mask).detach(), 1 / self.p)
 
 
 class _ScaledTwice(torch.autograd.Function):
@@ -139,6 +166,51 @@ class AlwaysOn(Right):
         return self.apply_mask(x, self.mask(x, None, 0)) if self.p else x
 
 
+class StaysOff(Right):
+    """Off for ever, once it was."""
+
+    def train(self, mode: bool = True) -> StaysOff:
+        self.was_off = not mode or getattr(self, "was_off", False)
+        return super().train(not self.was_off)
+
+
+class StaysOn(Right):
+    """On for ever, once it was switched back."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+        self.switched = 0
+
+    def train(self, mode: bool = True) -> StaysOn:
+        self.switched += mode != self.training
+        return super().train(mode or self.switched > 2)
+
+
+class ForgetsToWake(Right):
+    """A flag of its own, which `eval` sets and nothing takes back."""
+
+    asleep = False
+
+    def eval(self) -> ForgetsToWake:
+        self.asleep = True
+        return super().eval()
+
+    def forward(self, x: Tensor, key: int | None = None, offset: int | Shard = 0) -> Tensor:
+        return x if self.asleep else super().forward(x, key, offset)
+
+
+class Tires(Right):
+    """Half the rate, once it was switched."""
+
+    def train(self, mode: bool = True) -> Tires:
+        if not mode and self.training:
+            self.tired = True
+        return super().train(mode)
+
+    def uniform(self, x: Tensor) -> Tensor:
+        return super().uniform(x) * (2 if hasattr(self, "tired") else 1)
+
+
 class ClampsInEval(Right):
     """The identity in eval mode, for what is positive."""
 
@@ -231,6 +303,20 @@ class ShortKeys(Right):
 
     def stream(self, key: int) -> int:
         return super().stream(key & 0xFFFFFFFF)
+
+
+class AddsKeys(Right):
+    """A key is where counting begins, so that the next key's mask is this one's, one further."""
+
+    def stream(self, key: int) -> int:
+        return (super().stream(0) + key * GOLDEN + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+class KeyedPeriod(Right):
+    """Counts elements to a thousand, and begins again."""
+
+    def index(self, x: Tensor, offset: int | Shard) -> Tensor:
+        return super().index(x, offset) % 1000
 
 
 class SeesStrides(Right):

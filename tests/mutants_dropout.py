@@ -2,38 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
 from dropkit.testing import Affine, Block, Gaussian, Subject, Subset
-from dropouts_right import ExactBlocks, ExactSubset, NormalNoise, Right, subject
+from dropouts_right import ExactBlocks, ExactSubset, NormalNoise, Right, drawn_from, subject
 from dropouts_wrong import (
+    SPARED,
     AboutSoMany,
+    AtMost,
+    ByRote,
+    ByWeight,
     Classic,
     DividedByZero,
+    DividesByItself,
+    DrawsInItsDtype,
+    DropsToOne,
     EightBits,
     Elementwise2d,
     FlatNoise,
     HalfScale,
     KeepRate,
+    KeyedKeepRate,
+    LateLayers,
     LeakyMask,
     LoudNoise,
     Multiplies,
     NoiseOfRate,
     NotQuiteIdentity,
+    OddPeriod,
     OneForTheBatch,
     OneMask,
     OneStreamForAll,
     OneTooMany,
     Pairs,
+    PairsOfDoubles,
     PeriodicCalls,
+    QuietInSingle,
+    RepairsInEval,
+    RepairsInfinity,
+    RepairsNan,
+    RepeatsAfter,
+    Saturates,
     ScaledByRate,
+    ScaledByRote,
+    ScaledInSingle,
     SeedsOfBlocks,
+    SelectsOne,
+    SharesInMemory,
     Short,
     SparedBorder,
+    Spares,
+    SpreadsNan,
     TheFirst,
+    ThreeMasks,
     TornBlocks,
     Unscaled,
+    UnscaledNegatives,
+    UnscaledRow,
+    UnscaledWithoutGrad,
     WrongAxis,
 )
 from dropouts_wrong_later import (
+    AddsKeys,
     AlwaysDifferent,
     AlwaysOn,
     ClampsInEval,
@@ -43,9 +77,13 @@ from dropouts_wrong_later import (
     CutsIntegers,
     DrawnElsewhere,
     DrawsInEval,
+    ForgetsToWake,
+    GradientByRate,
     GraphBreak,
     IgnoresGenerator,
     KeyAndState,
+    KeyedPeriod,
+    MaskOfPositives,
     NeedsAxes,
     NeedsElements,
     NewMaskBackward,
@@ -60,6 +98,9 @@ from dropouts_wrong_later import (
     SeesThreads,
     SharedByCopies,
     ShortKeys,
+    StaysOff,
+    StaysOn,
+    Tires,
     UnseededSource,
     WritesOverLeaves,
     WrongSecondDerivative,
@@ -75,6 +116,13 @@ SUBSET = {
 }
 NOISE = {"law": Gaussian()}
 SELECTS = frozenset({"selects"})
+SEEN = {"half of compiled": "compiled", "half of lanes": "vmap_different"}
+
+
+def halved(p: float) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Half the rate where there is a generator."""
+    return lambda x, source: drawn_from(Right(p / 2), x, source)
+
 
 TRUTHS: list[Subject] = [
     subject(Right),
@@ -87,6 +135,19 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(EightBits), "rate"),
     (subject(OneTooMany), "rate"),
     (subject(KeepRate), "rate"),
+    (subject(ByRote), "rate"),
+    (subject(AtMost), "rate"),
+    *(
+        (
+            subject(partial(Spares, which=which), name=f"Spares {which}"),
+            SEEN.get(which, "rate_by_input"),
+        )
+        for which in SPARED
+    ),
+    (subject(ByWeight), "rate_by_input"),
+    (subject(DrawsInItsDtype), "rate_by_input"),
+    (subject(KeyedKeepRate), "rate_by_input"),
+    (subject(Right, generator=halved), "rate_by_input"),
     (subject(SparedBorder), "rate_by_position"),
     (subject(SeedsOfBlocks, **BLOCKS), "rate_by_position"),
     (subject(SeedsOfBlocks, **BLOCKS), "rate"),
@@ -94,10 +155,18 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(TheFirst, **SUBSET), "rate_by_position"),
     (subject(FlatNoise, **NOISE), "noise"),
     (subject(NoiseOfRate, **NOISE), "noise"),
+    (subject(QuietInSingle, **NOISE), "noise"),
     (subject(LoudNoise, **NOISE), "expectation"),
     (subject(TornBlocks, **BLOCKS), "blocks"),
     (subject(Unscaled), "scale"),
     (subject(ScaledByRate), "scale"),
+    (subject(ScaledByRote), "scale"),
+    (subject(ScaledInSingle), "scale"),
+    (subject(UnscaledNegatives), "scale"),
+    (subject(Saturates), "scale"),
+    (subject(DividesByItself), "scale"),
+    (subject(UnscaledWithoutGrad), "scale"),
+    (subject(UnscaledRow), "scale"),
     (subject(Classic), "scale"),
     (subject(Classic), "eval_mode"),
     (subject(Unscaled), "expectation"),
@@ -105,17 +174,38 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(HalfScale), "half"),
     (subject(NotQuiteIdentity), "rate_zero"),
     (subject(DividedByZero), "rate_one"),
+    (subject(RepairsNan), "nan_and_inf"),
+    (subject(RepairsInfinity), "nan_and_inf"),
+    (subject(DropsToOne), "nan_and_inf"),
+    (subject(SpreadsNan), "nan_and_inf"),
+    (subject(RepairsInEval), "eval_mode"),
+    (subject(RepairsInEval), "rate_zero"),
     (subject(Multiplies, claims=SELECTS), "selects"),
+    (subject(SelectsOne, claims=SELECTS), "selects"),
     (subject(OneMask), "independent_calls"),
     (subject(PeriodicCalls), "independent_calls"),
+    (subject(ThreeMasks), "independent_calls"),
     (subject(OneStreamForAll), "independent_layers"),
+    (subject(LateLayers), "independent_layers"),
     (subject(OneForTheBatch), "independent_elements"),
     (subject(Pairs), "independent_elements"),
     (subject(Short), "independent_elements"),
+    *(
+        (
+            subject(partial(RepeatsAfter, lag=lag), name=f"RepeatsAfter({lag})"),
+            "independent_elements",
+        )
+        for lag in (3, 5, 7, 100, 12345)
+    ),
+    (subject(OddPeriod), "independent_elements"),
+    (subject(PairsOfDoubles), "independent_elements"),
     (subject(Elementwise2d, **PLANES), "shared_axes"),
     (subject(WrongAxis, **PLANES), "shared_axes"),
+    (subject(SharesInMemory, **PLANES), "shared_axes"),
     (subject(WrongAxis), "independent_elements"),
     (subject(NewMaskBackward), "gradient_mask"),
+    (subject(MaskOfPositives), "gradient_mask"),
+    (subject(GradientByRate), "gradient_mask"),
     (subject(WrongSecondDerivative), "double_backward"),
     (subject(NoTangent), "forward_mode"),
     (subject(PrivateSource), "checkpointed"),
@@ -128,6 +218,10 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(AlwaysOn), "eval_mode"),
     (subject(ClampsInEval), "eval_mode"),
     (subject(DrawsInEval), "eval_draws_nothing"),
+    (subject(StaysOff), "switched"),
+    (subject(StaysOn), "switched"),
+    (subject(Tires), "switched"),
+    (subject(ForgetsToWake), "switched"),
     (subject(SharedByCopies), "copies"),
     (subject(Counts), "no_trace"),
     (subject(NeedsElements), "empty"),
@@ -137,6 +231,8 @@ MUTANTS: list[tuple[Subject, str]] = [
     (subject(WritesOverLeaves, inplace=WritesOverLeaves), "in_place"),
     (subject(KeyAndState), "key_repeats"),
     (subject(CoarseKeys), "key_independent"),
+    (subject(AddsKeys), "key_independent"),
+    (subject(KeyedPeriod), "key_independent"),
     (subject(SeesStrides), "key_strides"),
     (subject(SeesDtype), "key_dtypes"),
     (subject(SeesThreads), "key_threads"),

@@ -6,6 +6,7 @@ import inspect
 import math
 import unittest
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -16,14 +17,20 @@ from dropkit.errors import SettingError
 from dropkit.testing import (
     CHECKS,
     CONCERNS,
+    Bernoulli,
+    Block,
     ConformanceError,
     DropoutContract,
     Subject,
+    Subset,
     bounds,
     check,
+    independence,
     own,
     subjects,
 )
+from dropkit.testing.bench import Bench, dependence
+from dropkit.testing.independence import echo
 from mutants_dropout import MUTANTS, TRUTHS
 
 ROUNDED_FIRST = {"half"}  # on the CPU PyTorch rounds 1 / (1 - p) to the half before it multiplies
@@ -109,6 +116,7 @@ def test_what_is_not_claimed_is_not_passed() -> None:
     bare = Subject(make=nn.Dropout, shape=(8, 16), claims=frozenset())
     report = check(bare)
     claimed = {"half", "double_backward", "forward_mode", "vmap_same", "compiled", "copies"}
+    claimed |= {"nan_and_inf", "selects"}
     claimed |= {name for name in CHECKS if name.startswith("key")} | {"generator", "in_place"}
     assert all(report[name].verdict == "not applicable" for name in claimed)
     assert not report.failures
@@ -133,6 +141,93 @@ def test_a_failed_report_raises_its_table() -> None:
 def test_an_unknown_check_is_named() -> None:
     with pytest.raises(SettingError, match=r"got \['rates'\]"):
         check(PLAIN, only=["rates"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"make": 0.5}, "make: expected a function of a rate; got 0.5"),
+        ({"keyed": "key"}, "keyed: expected a function of a rate, or None; got 'key'"),
+        ({"generator": 1}, "generator: expected"),
+        ({"inplace": True}, "inplace: expected"),
+        ({"shape": ()}, r"shape: expected sizes of 2 or more, .*; got \(\). Try \(8, 16\)"),
+        ({"shape": 8}, "shape: expected"),
+        ({"shape": (8, 0)}, "shape: expected"),
+        ({"shape": (8, -1)}, "shape: expected"),
+        ({"shape": (8, 1)}, "shape: expected"),
+        ({"shape": (8, 2.0)}, "shape: expected"),
+        (
+            {"shared": (2,)},
+            r"shared: expected different axes of the shape \(8, 16\), from -2 to 1;",
+        ),
+        ({"shared": (-3,)}, "shared: expected"),
+        ({"shared": (1, -1)}, "shared: expected"),
+        ({"shared": 1}, "shared: expected"),
+        ({"law": "bernoulli"}, "law: expected a law of dropkit.testing; got 'bernoulli'"),
+        ({"law": Bernoulli}, "law: expected"),
+        ({"law": Block(tied=(2,), size=3)}, "law.tied: expected different axes"),
+        ({"law": Block(tied=(1,), size=0)}, "law.size: expected"),
+        ({"law": Block(size=2)}, "law.tied: expected the axes of a block"),
+        ({"law": Subset(tied=(0, 1))}, "law.tied: expected the one axis"),
+        ({"law": Subset(tied=(1,)), "shared": (-1,)}, r"shared: expected .*; got \[1\]"),
+        ({"scaling": "invert"}, "scaling: expected one of .*'inverted'.*; got 'invert'. Try"),
+        ({"scaling": 2.0}, "scaling: expected"),
+        ({"scaling": lambda p: 1 / (1 - p)}, "scaling: expected a function to Affine; got 2.0"),
+        ({"sizes": "all"}, r"sizes: expected one of \('any', 'batch', 'fixed'\); got 'all'"),
+        ({"sizes": None}, "sizes: expected"),
+        ({"claims": {"half", "halves"}}, r"claims: expected some of .*; got \['halves'\]"),
+        ({"claims": "half"}, "claims: expected a set of .*; got 'half'. Try STANDARD"),
+        ({"claims": None}, "claims: expected"),
+        ({"dtype": torch.int64}, "dtype: expected a floating dtype; got torch.int64"),
+        ({"dtype": "float32"}, "dtype: expected"),
+        ({"device": "abacus"}, "device: expected a name of a device; got 'abacus'. Try"),
+        ({"ulps": -1.0}, "ulps: expected"),
+        ({"ulps": math.nan}, "ulps: expected"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_subject_that_cannot_be_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        Subject(**{"make": nn.Dropout, "shape": (8, 16), **wrong})
+
+
+def test_a_subject_is_what_it_says_in_one_form() -> None:
+    given = Subject(make=nn.Dropout, shape=[8, 16], shared=[-1], claims=["half"])  # type: ignore
+    assert (given.shape, given.shared, given.claims) == ((8, 16), (1,), frozenset({"half"}))
+
+
+def test_rates_hang_on_the_seed() -> None:
+    first, second = (Bench(PLAIN, seed=seed).unforeseen for seed in (0, 1))
+    assert not set(first) & set(second) and Bench(PLAIN).unforeseen == first
+    assert all(0.002 < p < 0.998 for p in first + second)
+
+
+@pytest.mark.parametrize("distance", [1, 3, 5, 7, 100, 12345, 65536, 100_003, 190_000])
+def test_an_echo_is_heard_at_its_distance(distance: int) -> None:
+    bits = torch.rand(1 << 20, generator=torch.Generator().manual_seed(distance)) < 0.5
+    assert echo(bits).chance > bounds.FALSE_ALARM
+    pairs = bits[: len(bits) // (2 * distance) * 2 * distance].view(-1, 2, distance)
+    pairs[:, 1] = pairs[:, 0]
+    found = echo(bits)
+    assert found.chance < bounds.FALSE_ALARM
+
+
+def test_an_echo_is_not_heard_where_there_is_none() -> None:
+    source = torch.Generator().manual_seed(0)
+    chances = [echo(torch.rand(3000, generator=source) < rate).chance for rate in [0.1, 0.5] * 100]
+    assert sum(chance < 0.1 for chance in chances) <= 38  # 20 are expected; once in 10,000 seeds
+
+
+def test_an_echo_counts_what_it_says() -> None:
+    bits = torch.rand(96, generator=torch.Generator().manual_seed(0)) < 0.4
+    pairs = bits[:64].view(2, 2, 16)
+    first, second = pairs[:, 0], pairs[:, 1]
+    chances = []
+    for shift in range(-8, 9):
+        ones, twos = first[:, max(0, -shift) : 16 - max(0, shift)], second[:, max(0, shift) :]
+        twos = twos[:, : ones.shape[1]]
+        chances.append(dependence(ones.flatten(), twos.flatten()))
+    assert independence._oddest(first, second).chance == pytest.approx(min(chances))
 
 
 def test_the_contract_has_a_test_for_each_check_and_needs_no_pytest() -> None:

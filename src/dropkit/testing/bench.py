@@ -5,21 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dropkit.kernel import derive
 from dropkit.testing.bounds import hypergeometric_chance
+from dropkit.testing.circumstances import KINDS, PLAIN, Circumstance, circumstances
 from dropkit.testing.report import Inapplicable
 from dropkit.testing.seeding import random_state, reseed
-from dropkit.testing.subject import Subject
+from dropkit.testing.subject import Apply, Made, Subject
 
-Apply = Callable[[Tensor], Tensor]
+Found = TypeVar("Found")
+Read = Callable[[float, Tensor, Tensor], Tensor]
+"""From a rate, an input and an output, something of their shape."""
 
 ELEMENTS = 1 << 22  # of one sample: 16 MB, and 40 ms of PyTorch's own dropout
 PLENTY = 512  # draws: equal masks, or half equal ones, are no accident
 CALLS = 2048  # of one sample, where every call gives few draws
+_FEW = 1 << 18  # elements of a sample in each circumstance; where they need many calls, an eighth
+_REPEATS = 48  # calls: what comes again after a dozen of them is seen
+_STRATA = ((0.002, 0.05), (0.05, 0.5), (0.5, 0.95), (0.95, 0.998))
 _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, less their whole part, never repeat
 
 
@@ -33,17 +40,26 @@ class Bench:
         """How many times the usual sample; 16 halve the smallest bias that is seen, twice."""
         self.slim = cache(self._slim)
         """Slim draws at a rate; made once a run."""
+        self.circumstances = circumstances(subject, seed)
+        self.few = cache(self._few)
+        """Draws in a circumstance, at a rate; made once a run."""
+        self.unforeseen = tuple(self._between(*ends) for ends in _STRATA)
+        """Rates that hang on the seed: not even those who know the suite know them."""
 
     # ---- layers and inputs
 
     def layer(self, p: float, *, training: bool = True) -> Apply:
         """A new layer of the subject, in training or eval mode."""
-        return _applied(self.subject.make(p), training)
+        return applied(self.subject.make(p), training)
+
+    def called(self, how: Circumstance, p: float) -> Apply:
+        """What is called in a circumstance: a new layer in training mode, or another form of it."""
+        return self.layer(p) if how.make is None else how.make(p)
 
     def inplace(self, p: float, *, training: bool = True) -> Apply:
         """A new layer that works in place."""
         assert self.subject.inplace is not None
-        return _applied(self.subject.inplace(p), training)
+        return applied(self.subject.inplace(p), training)
 
     def seeded(self, apply: Apply, seed: int = 0) -> Apply:
         """The same function, with the global random state set before each call."""
@@ -80,12 +96,17 @@ class Bench:
         """The input whose output is the factor itself."""
         return torch.ones(shape, dtype=self.subject.dtype, device=self.subject.device)
 
-    def moved(self, apply: Apply, x: Tensor) -> tuple[Tensor, bool]:
-        """An output, and whether the global random state moved for it."""
+    def repeated(self, apply: Apply, p: float, x: Tensor, calls: int) -> Tensor:
+        """Independent bits of some calls."""
+        masks = [self.arranged(self.mask(p, x, apply(x))) for _ in range(calls)]
+        return self.untied(torch.stack(masks)).flatten(1)
+
+    def moved(self, call: Callable[[], Found]) -> tuple[Found, bool]:
+        """What a call returned, and whether the global random state moved for it."""
         before = random_state(self.subject.device)
-        y = apply(x)
+        found = call()
         after = random_state(self.subject.device)
-        return y, not all(map(torch.equal, before, after))
+        return found, not all(map(torch.equal, before, after))
 
     def calls(self, elements: int) -> int:
         """How many calls with so many elements make a large sample."""
@@ -94,7 +115,7 @@ class Bench:
     # ---- bits: True where an element was kept
 
     def mask(self, p: float, x: Tensor, y: Tensor) -> Tensor:
-        """True where kept, from an input in [1, 2] and its output; of their shape."""
+        """True where kept, from an input and its output; of their shape."""
         return self.subject.law.bits(x, y, self.subject.affine(p))
 
     def arranged(self, mask: Tensor) -> Tensor:
@@ -107,54 +128,81 @@ class Bench:
 
     def untied(self, bits: Tensor) -> Tensor:
         """Arranged bits (or a stack of them), the middle one along tied axes: all independent."""
+        for place in self._tied:
+            bits = bits.narrow(place, bits.shape[place] // 2, 1)
+        return bits
+
+    def units(self, bits: Tensor) -> Tensor:
+        """Arranged bits (or a stack of them) as rows of what is tied: the rows are independent."""
+        tied = self._tied
+        return bits.movedim(tied, tuple(range(-len(tied), 0))).flatten(0, -1 - len(tied)).flatten(1)
+
+    @property
+    def _tied(self) -> tuple[int, ...]:
+        """The tied axes of arranged bits, counted from the last."""
         free = [axis for axis in range(len(self.subject.shape)) if axis not in self.subject.shared]
         if self.rows is not None:
             free = [self.rows, *(axis for axis in free if axis != self.rows)]
-        for axis in sorted(self.subject.law.tied, key=free.index):
-            place = free.index(axis) - len(free)
-            bits = bits.narrow(place, bits.shape[place] // 2, 1)
-        return bits
+        return tuple(sorted(free.index(axis) - len(free) for axis in self.subject.law.tied))
 
     @property
     def rows(self) -> int | None:
         """The axis that is made longer for a large sample."""
-        independent = self.subject.independent
-        if self.subject.sizes == "any":
-            return independent[0] if independent else None
-        return 0 if self.subject.sizes == "batch" and 0 in independent else None
+        return self.subject.rows
+
+    def _between(self, low: float, high: float) -> float:
+        share = derive(self.seed, 11, round(high * 2**10)) * 2.0**-64
+        return low + (high - low) * share
 
     def _slim(self, p: float) -> Tensor:
         self.reseed(1, round(p * 2**40))
         return self.draws(p, slim=True)
 
-    def draws(self, p: float, *, slim: bool = False) -> Tensor:
+    def _few(self, how: Circumstance, p: float) -> Tensor:
+        self.reseed(12, round(p * 2**40), *how.name.encode())
+        many_calls = how.lone or self.rows is None
+        elements = _FEW // 8 if many_calls else _FEW
+        elements *= 4 if self.subject.law.tied else 1
+        return self.draws(p, slim=how.slim, how=how, elements=elements)
+
+    def draws(
+        self,
+        p: float,
+        *,
+        slim: bool = False,
+        how: Circumstance = PLAIN,
+        elements: int = ELEMENTS,
+        read: Read | None = None,
+    ) -> Tensor:
         """Arranged bits of a large batch; or a stack of many calls' where a batch has its size.
 
-        Slim: with a size of 1 along shared axes, where the subject takes such shapes.
+        Args:
+            p: The rate.
+            slim: With a size of 1 along shared axes, where the subject takes such shapes.
+            how: How it is called.
+            elements: How many there are, about; a quarter where rows count, which are many.
+            read: What is wanted in place of the bits.
         """
-        unit = list(self.subject.shape)
+        unit, read = list(self.subject.shape), read or self.mask
         for axis in self.subject.shared if slim and self.subject.sizes == "any" else ():
             unit[axis] = 1
-        elements = ELEMENTS // 4 if self.subject.law.tied else ELEMENTS  # rows count, and are many
-        apply = self.layer(p)
-        if self.rows is None:
-            calls = min(CALLS, max(1, elements // math.prod(unit))) * self.times
-            x = self.ones(tuple(unit))
-            return torch.stack([self.arranged(self.mask(p, x, apply(x))) for _ in range(calls)])
-        unit[self.rows] = 1
-        unit[self.rows] = max(1, elements // math.prod(unit))
+        elements = elements // 4 if self.subject.law.tied else elements
+        apply = self.called(how, p)
+        if self.rows is not None:
+            unit[self.rows] = 1
+            rows = 1 if how.lone else max(1, elements // math.prod(unit))
+            unit[self.rows] = rows - rows % KINDS if rows > KINDS else rows
+        each = self.rows is None or how.lone
+        calls = max(1, min(CALLS, elements // math.prod(unit))) if each else 1
         x = self.ones(tuple(unit))
-        return torch.cat([self.arranged(self.mask(p, x, apply(x))) for _ in range(self.times)])
+        parts = [self.arranged(read(p, *how.call(apply, x))) for _ in range(calls * self.times)]
+        return torch.stack(parts) if self.rows is None else torch.cat(parts)
 
     def series(self, apply: Apply, p: float, *, least: int = 4096) -> Tensor:
         """Independent bits [calls, draws of a call], of as many calls as give enough of them."""
-        x = self.input()
-        first = self.untied(self.arranged(self.mask(p, x, apply(x)))).flatten()
-        calls = max(2, min(CALLS, -(-least // max(1, first.numel()))))
-        rest = (
-            self.untied(self.arranged(self.mask(p, x, apply(x)))).flatten() for _ in range(1, calls)
-        )
-        return torch.stack([first, *rest])
+        each = math.prod(self.subject.shape[axis] for axis in self.subject.independent)
+        calls = max(_REPEATS, min(CALLS, -(-least // each)))
+        return self.repeated(apply, p, self.input(), calls)
 
 
 def dependence(first: Tensor, second: Tensor) -> float:
@@ -164,7 +212,15 @@ def dependence(first: Tensor, second: Tensor) -> float:
     return hypergeometric_chance(both, first.numel(), *ones)
 
 
-def _applied(made: nn.Module | Callable[[Tensor, bool], Tensor], training: bool) -> Apply:
+def difference(first: Tensor, second: Tensor) -> float:
+    """The chance of shares so different, were the bits of one law, whatever its rate."""
+    ones = [int(torch.count_nonzero(bits)) for bits in (first, second)]
+    draws = first.numel() + second.numel()
+    return hypergeometric_chance(ones[0], draws, first.numel(), sum(ones))
+
+
+def applied(made: Made, training: bool) -> Apply:
+    """A layer in training or eval mode, or a function that is told so."""
     return made.train(training) if isinstance(made, nn.Module) else partial(_call, made, training)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 
 from dropkit.testing.bench import Bench
+from dropkit.testing.bounds import FALSE_ALARM
+from dropkit.testing.circumstances import RATE
 from dropkit.testing.gradients import factor
+from dropkit.testing.rates import dropped_share
 from dropkit.testing.report import concerns, require
 
 _REFUSALS = (RuntimeError, TypeError, ValueError)
-_P = 0.5
+_CALLS = 128
 
 
 def empty(bench: Bench) -> str:
@@ -30,16 +33,17 @@ def empty(bench: Bench) -> str:
 
 
 def scalar(bench: Bench) -> str:
-    """A tensor without axes is one element, kept or dropped."""
+    """A tensor without axes is one element, dropped with the probability asked for."""
     concerns("scalar" in bench.subject.claims, "not claimed")
     bound = bench.subject.shared or bench.subject.law.tied or bench.subject.sizes != "any"
     concerns(not bound, "has axes by its law")
     x = bench.ones(())
-    apply = bench.layer(_P)
-    masks = [bool(bench.mask(_P, x, apply(x))) for _ in range(64)]
+    apply = bench.layer(RATE)
     require(apply(x).shape == (), f"() became {tuple(apply(x).shape)}")
-    require(0 < sum(masks) < len(masks), f"{sum(masks)} of {len(masks)} kept at {_P}")
-    return f"{sum(masks)} of {len(masks)} kept"
+    bits = torch.stack([bench.mask(RATE, x, apply(x)) for _ in range(_CALLS)])
+    dropped, chance = dropped_share(bench, RATE, bits)
+    require(chance >= FALSE_ALARM, f"{dropped:.3f} dropped at {RATE}: chance {chance:.1e}")
+    return f"{dropped:.3f} of {_CALLS} dropped at {RATE}"
 
 
 def integers(bench: Bench) -> str:
@@ -48,7 +52,7 @@ def integers(bench: Bench) -> str:
     concerns(bench.subject.drops and bench.subject.scaling == "inverted", "no two values")
     x = (bench.input() * 100).to(torch.int64)
     try:
-        still, y = bench.layer(_P, training=False)(x), bench.layer(1 / 3)(x)
+        still, y = bench.layer(RATE, training=False)(x), bench.layer(1 / 3)(x)
     except _REFUSALS as error:
         return f"refused ({type(error).__name__})"
     require(torch.equal(still, x), "changed in eval mode")
@@ -70,18 +74,18 @@ def in_place(bench: Bench) -> str:
         require(not torch.equal(x, bench.input()), f"nothing was written at {p}")
     leaf = bench.input().requires_grad_()
     try:
-        bench.inplace(_P)(leaf)
+        bench.inplace(RATE)(leaf)
     except RuntimeError:
         pass
     else:
         require(False, "a leaf that needs a gradient was written over")
     leaf = bench.input().requires_grad_()
-    y = bench.inplace(_P)(leaf * 1)
+    y = bench.inplace(RATE)(leaf * 1)
     (gradient,) = torch.autograd.grad(y.sum(), leaf)
     near = (gradient - factor(bench, leaf, y)).abs() <= 1e-5
     require(bool(near.all()), "the gradient's mask is another")
     x = bench.input()
     require(
-        torch.equal(bench.inplace(_P, training=False)(x), bench.input()), "changed in eval mode"
+        torch.equal(bench.inplace(RATE, training=False)(x), bench.input()), "changed in eval mode"
     )
     return "writes into its input"

@@ -9,24 +9,31 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 from torch.utils.checkpoint import checkpoint
 
-from dropkit.testing.bench import Apply, Bench
+from dropkit.testing.bench import Bench
+from dropkit.testing.circumstances import RATE
 from dropkit.testing.laws import Gaussian
 from dropkit.testing.report import concerns, require
+from dropkit.testing.subject import Apply
 
-_P = 0.5
 _NEAR = 64  # units in the last place: a quotient of two results that were each rounded
 
 
 def gradient_mask(bench: Bench) -> str:
-    """Backward uses the mask that forward drew."""
+    """Backward uses the mask that forward drew, whatever the input."""
     x = bench.input().requires_grad_()
-    apply = bench.layer(_P)
+    apply = bench.layer(RATE)
     for _ in range(2):
         y = apply(x)
         later = apply(bench.input())  # another call in between changes nothing
         del later
         (gradient,) = torch.autograd.grad(y.sum(), x)
         _alike(gradient, factor(bench, x, y), "gradient")
+    for how in bench.circumstances:
+        if how.differentiable:
+            x = how.alter(bench.input()).detach().requires_grad_()
+            y = bench.called(how, RATE)(x)
+            (gradient,) = torch.autograd.grad(y.sum(), x)
+            _alike(gradient, factor(bench, x, y), f"gradient{how},")
     return "the same mask"
 
 
@@ -35,7 +42,7 @@ def double_backward(bench: Bench) -> str:
     concerns("double backward" in bench.subject.claims, "not claimed")
     x = bench.input().requires_grad_()
     direction = torch.full_like(x, 3.0).requires_grad_()
-    y = bench.layer(_P)(x)
+    y = bench.layer(RATE)(x)
     (gradient,) = torch.autograd.grad(y, x, direction, create_graph=True)
     require(gradient.requires_grad, "the gradient has no gradient")
     (second,) = torch.autograd.grad(gradient, direction, torch.full_like(x, 2.0))
@@ -50,7 +57,7 @@ def forward_mode(bench: Bench) -> str:
     x = bench.input()
     with warnings.catch_warnings():  # the first jvp of a process scripts PyTorch's own rules
         warnings.filterwarnings("ignore", r"`torch\.jit\.script", DeprecationWarning)
-        y, tangent = torch.func.jvp(bench.layer(_P), (x,), (torch.full_like(x, 2.0),))[:2]
+        y, tangent = torch.func.jvp(bench.layer(RATE), (x,), (torch.full_like(x, 2.0),))[:2]
     _alike(tangent / 2, factor(bench, x, y), "tangent")
     return "the same mask"
 
@@ -59,7 +66,7 @@ def checkpointed(bench: Bench) -> str:
     """A checkpointed call draws the same mask when it is computed again."""
     concerns("checkpoint" in bench.subject.claims, "not claimed")
     x = bench.input().requires_grad_()
-    apply = bench.layer(_P)
+    apply = bench.layer(RATE)
     y, gradient = recomputed(apply, x, preserve=True)
     _alike(gradient, factor(bench, x, y), "gradient after recomputation")
     return "the same mask"
@@ -85,10 +92,10 @@ def factor(bench: Bench, x: Tensor, y: Tensor) -> Tensor:
     law = bench.subject.law
     if isinstance(law, Gaussian):
         return torch.ones_like(y) if law.additive else y / x
-    mask = bench.mask(_P, x, y)
+    mask = bench.mask(RATE, x, y)
     if bench.subject.scaling == "normalized":
         return torch.where(mask, y / x, 0.0)
-    return torch.where(mask, bench.subject.affine(_P).scale, 0.0).to(y.dtype)
+    return mask.to(y.dtype) * bench.subject.affine(RATE).scale
 
 
 def _alike(seen: Tensor, expected: Tensor, what: str) -> None:
@@ -107,7 +114,7 @@ def _gradcheck(bench: Bench) -> None:
     x = bench.input(dtype=torch.float64)
     if bench.subject.sizes == "any":
         x = x[tuple(slice(0, 2) for _ in x.shape)].contiguous()
-    run = bench.seeded(bench.layer(_P))
+    run = bench.seeded(bench.layer(RATE))
     if not torch.equal(run(x), run(x)):
         return  # says `seeded`, not this check
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):

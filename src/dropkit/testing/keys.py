@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dropkit.kernel import derive
 from dropkit.records import Shard
-from dropkit.testing.bench import Apply, Bench, dependence
+from dropkit.testing.bench import Bench, dependence
 from dropkit.testing.bounds import FALSE_ALARM
+from dropkit.testing.circumstances import layouts
 from dropkit.testing.gradients import recomputed
+from dropkit.testing.independence import echo
 from dropkit.testing.report import concerns, require
+from dropkit.testing.subject import Apply
 from dropkit.testing.transforms import as_one_graph
 
 _P = 0.3
 _OTHER_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_KEYS = 16
 _LARGE = 1 << 18  # elements that any library would share among threads
 
 
@@ -24,7 +29,7 @@ def key_repeats(bench: Bench) -> str:
     """One key gives one mask, whatever the global random state, which is left alone."""
     x, apply = bench.input(), _keyed(bench)
     bench.reseed(8)
-    first, moved = bench.moved(apply, x)
+    first, moved = bench.moved(partial(apply, x))
     require(not moved, "the global random state moved")
     bench.reseed(9)
     require(torch.equal(first, apply(x)), "one key, two outputs")
@@ -32,7 +37,7 @@ def key_repeats(bench: Bench) -> str:
 
 
 def key_independent(bench: Bench) -> str:
-    """Other keys give other masks, also when the keys are neighbours."""
+    """Other keys give other masks, also when the keys are neighbours; and no mask shifted."""
     key = derive(bench.seed)
     x = bench.plenty()
     first, *others = (
@@ -40,18 +45,22 @@ def key_independent(bench: Bench) -> str:
         for k in (key, key ^ 1, key + 1, key ^ 1 << 40, key ^ 1 << 63)
     )
     chance = min(dependence(first, other) for other in others)
-    require(chance >= FALSE_ALARM / 6, f"neighbouring keys depend: chance {chance:.1e}")
-    return f"{len(others)} neighbouring keys"
+    require(chance >= FALSE_ALARM / 8, f"neighbouring keys depend: chance {chance:.1e}")
+    found = echo(torch.stack([_bits(bench, _keyed(bench, key + n), x) for n in range(_KEYS)]))
+    require(found.chance >= FALSE_ALARM / 2, f"keys in turn, {found.said}: {found.chance:.1e}")
+    return f"{len(others)} neighbouring keys, {_KEYS} in turn"
 
 
 def key_strides(bench: Bench) -> str:
     """A key's mask does not see how a tensor lies in memory."""
     x, apply = bench.input(), _keyed(bench)
     expected = apply(x)
-    for name, view in _layouts(x).items():
+    ways = layouts(x.ndim)
+    for name, laid_out in ways.items():
+        view = laid_out(x)
         same = torch.equal(apply(view), expected)
         require(same, f"another output when {name}, strides {view.stride()}")
-    return ", ".join(_layouts(x))
+    return ", ".join(ways)
 
 
 def key_dtypes(bench: Bench) -> str:
@@ -157,19 +166,3 @@ def _mask(bench: Bench, apply: Apply, x: Tensor) -> Tensor:
 
 def _bits(bench: Bench, apply: Apply, x: Tensor) -> Tensor:
     return bench.untied(bench.arranged(_mask(bench, apply, x)))
-
-
-def _layouts(x: Tensor) -> dict[str, Tensor]:
-    """The same values, laid out in other ways."""
-    views = {
-        "reversed": x.permute(*reversed(range(x.ndim)))
-        .contiguous()
-        .permute(*reversed(range(x.ndim)))
-    }
-    views["sliced"] = torch.stack([x, -x], -1)[..., 0]
-    if x.ndim == 4:
-        views["channels last"] = x.contiguous(memory_format=torch.channels_last)
-    if x.ndim > 1:
-        views["transposed"] = x.transpose(0, -1).contiguous().transpose(0, -1)
-    views["off the start"] = torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape)
-    return views

@@ -38,10 +38,11 @@ class Bernoulli:
         return p
 
     def bits(self, x: Tensor, y: Tensor, affine: Affine) -> Tensor:
-        """True where kept; for x in [1, 2]."""
-        del x
-        near = _NEAR * torch.finfo(y.dtype).eps * max(1.0, abs(affine.fill))
-        return (y - affine.fill).abs() > near
+        """True where kept; for any x whose scaled value is not the fill itself."""
+        near = _NEAR * torch.finfo(y.dtype).eps
+        if not affine.fill:
+            return (y / x).abs_() > near
+        return (y - affine.fill).abs_() > near * (x.abs() + abs(affine.fill))
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,18 @@ class Gaussian:
         return 0.5
 
     def bits(self, x: Tensor, y: Tensor, affine: Affine) -> Tensor:
-        """True where the noise is positive; for x in [1, 2]."""
+        """True where the noise is positive."""
         del affine
-        return y > x
+        return y > x if self.additive else y / x > 1
 
-    def normals(self, x: Tensor, y: Tensor, p: float) -> Tensor:
-        """The noise z itself."""
-        noise = (y.double() - x) if self.additive else (y.double() / x - 1)
-        return noise / self.std(p)
+    def noisy(self, p: float, x: Tensor, y: Tensor) -> Tensor:
+        """What is normal with a standard deviation of s; exact where x is a power of two."""
+        del p
+        return y if self.additive else y / x
+
+    def centre(self, x: Tensor) -> Tensor:
+        """The mean of what is normal, where all of x is one value."""
+        return x if self.additive else torch.ones_like(x)
 
 
 Law = Bernoulli | Gaussian

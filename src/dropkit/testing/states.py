@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import torch
 from torch import nn
 
-from dropkit.testing.bench import Bench, dependence
+from dropkit.testing.bench import Bench, applied, dependence, difference
 from dropkit.testing.bounds import FALSE_ALARM
+from dropkit.testing.circumstances import PLAIN, RATE
 from dropkit.testing.report import concerns, require
 from dropkit.testing.seeding import private_generator
+from dropkit.testing.subject import Apply, Made
+from dropkit.testing.values import alike, spoiled
 
 _P = 0.375  # a rate that is written alike in any repr
+_SWITCHES = 3
+_CALLS = 8
 
 
 def seeded(bench: Bench) -> str:
@@ -40,7 +46,7 @@ def generator(bench: Bench) -> str:
     x, draw = bench.plenty(), bench.subject.generator(_P)
     source = private_generator(bench.subject.device, 1)
     before = source.get_state()
-    first, moved = bench.moved(lambda x: draw(x, source), x)
+    first, moved = bench.moved(lambda: draw(x, source))
     require(not moved, "the global random state moved")
     require(not torch.equal(before, source.get_state()), "the generator did not move")
     second = draw(x, source)
@@ -52,20 +58,48 @@ def generator(bench: Bench) -> str:
 
 def eval_mode(bench: Bench) -> str:
     """In eval mode the output is the input, bit for bit (classic: times 1 - p)."""
-    x = bench.input() - 1.5  # of both signs
-    for p in (0.1, *bench.subject.ends):
-        y = bench.layer(p, training=False)(x)
+    given = bench.input() - 1.5  # of both signs
+    plain = [(PLAIN, p, given) for p in (0.1, *bench.subject.ends, *bench.unforeseen)]
+    if "nan and inf" in bench.subject.claims:
+        plain.append((PLAIN, RATE, spoiled(given)))
+    ways = [how for how in bench.circumstances if how.make is None]
+    for how, p, given in [*plain, *((how, RATE, bench.input()) for how in ways)]:
+        x, y = how.call(bench.layer(p, training=False), given)
+        expected = x
         if bench.subject.scaling == "classic":
-            near = torch.finfo(x.dtype).eps * bench.subject.ulps * x.abs()
-            require(bool(((y - x * (1 - p)).abs() <= near).all()), f"not x * (1 - p) at {p}")
-        else:
-            require(torch.equal(x, y), f"{int((x != y).sum())} of {x.numel()} changed at {p}")
+            expected = x * (1 - p)
+            near = torch.finfo(x.dtype).eps * bench.subject.ulps * x.nan_to_num().abs()
+            y = torch.where((y - expected).abs() <= near, expected, y)
+        wrong = int(((y != expected) & ((x == x) | (y == y))).sum())
+        require(alike(y, expected), f"{wrong} of {x.numel()} are not what they were to be at {p}")
     return "identity" if bench.subject.scaling != "classic" else "x * (1 - p)"
+
+
+def switched(bench: Bench) -> str:
+    """Switched to eval mode and back, it is off and on as a new one is, each time."""
+    x = bench.plenty()
+    still = bench.layer(_P, training=False)(x)
+    usual = bench.repeated(bench.layer(_P), _P, x, _CALLS)
+    for order, switch in (((True, False), _within), ((False, True), _by_itself)):
+        model = bench.subject.make(_P)
+        for training in order * _SWITCHES:
+            apply = switch(model, training)
+            if not training:
+                require(torch.equal(apply(x), still), "not off, switched off again")
+                continue
+            bits = bench.repeated(apply, _P, x, _CALLS)
+            chance = difference(usual, bits)
+            said = f"{float((~bits).double().mean()):.3f} dropped at {_P}, switched on again; "
+            require(
+                chance >= FALSE_ALARM / (2 * _SWITCHES),
+                f"{said}{float((~usual).double().mean()):.3f} when new: chance {chance:.1e}",
+            )
+    return f"off and on {_SWITCHES} times"
 
 
 def eval_draws_nothing(bench: Bench) -> str:
     """In eval mode the global random state stays where it is."""
-    _, moved = bench.moved(bench.layer(0.5, training=False), bench.input())
+    _, moved = bench.moved(partial(bench.layer(0.5, training=False), bench.input()))
     require(not moved, "the global random state moved")
     return "nothing drawn"
 
@@ -112,3 +146,14 @@ def no_trace(bench: Bench) -> str:
     require(threads == torch.get_num_threads(), "the number of threads changed")
     require(enabled == torch.is_grad_enabled(), "grad mode changed")
     return "no trace"
+
+
+def _within(made: Made, training: bool) -> Apply:
+    """Switched as a part of a model, where it can be one."""
+    return applied(nn.Sequential(made) if isinstance(made, nn.Module) else made, training)
+
+
+def _by_itself(made: Made, training: bool) -> Apply:
+    if isinstance(made, nn.Module) and not training:
+        return made.eval()
+    return applied(made, training)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from dropkit.testing.laws import Affine, Bernoulli, Law
+from dropkit.errors import SettingError
+from dropkit.testing.laws import Affine, Bernoulli, Block, Gaussian, Law, Subset
 
+Apply = Callable[[Tensor], Tensor]
+Made = nn.Module | Callable[[Tensor, bool], Tensor]
 Scaling = Literal["inverted", "classic", "none", "alpha", "normalized"]
 Sizes = Literal["any", "batch", "fixed"]
 Claim = Literal[
@@ -24,6 +27,7 @@ Claim = Literal[
     "half",  # float16 and bfloat16
     "inductor",  # torch.compile's default backend; not standard, since it needs a C++ compiler
     "integer",  # integers are refused, or treated right
+    "nan and inf",  # they stay where they are kept, and no other element sees them
     "offset",  # a key, and the place of a part as an integer
     "rate one",  # everything may be dropped
     "scalar",  # tensors without axes
@@ -42,6 +46,7 @@ STANDARD: frozenset[Claim] = frozenset(
         "forward mode",
         "half",
         "integer",
+        "nan and inf",
         "offset",
         "rate one",
         "scalar",
@@ -69,7 +74,7 @@ class Subject:
     ... )
     """
 
-    make: Callable[[float], nn.Module | Callable[[Tensor, bool], Tensor]]
+    make: Callable[[float], Made]
     """From a rate, a new layer; or a new function of (x, training)."""
     shape: tuple[int, ...]
     """An input's shape; two or more along each axis, so that there is something to compare."""
@@ -94,13 +99,16 @@ class Subject:
     f(x, key=int, offset=int or dropkit.Shard). In training mode."""
     generator: Callable[[float], Callable[[Tensor, torch.Generator], Tensor]] | None = None
     """From a rate, a function of (x, generator). In training mode."""
-    inplace: Callable[[float], nn.Module | Callable[[Tensor, bool], Tensor]] | None = None
+    inplace: Callable[[float], Made] | None = None
     """As `make`, but working in place."""
     claims: frozenset[Claim] = STANDARD
     """What it says that it can, beyond its law."""
 
     def __post_init__(self) -> None:
+        _verify(self)
         rank = len(self.shape)
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "claims", frozenset(self.claims))
         object.__setattr__(self, "shared", tuple(axis % rank for axis in self.shared))
         tied = tuple(axis % rank for axis in self.law.tied)
         object.__setattr__(self, "law", replace(self.law, tied=tied))
@@ -112,6 +120,14 @@ class Subject:
         """The axes along which draws are neither shared nor tied."""
         bound = {*self.shared, *self.law.tied}
         return tuple(axis for axis in range(len(self.shape)) if axis not in bound)
+
+    @property
+    def rows(self) -> int | None:
+        """The axis that is made longer for a large sample, if any may be."""
+        independent = self.independent
+        if self.sizes == "any":
+            return independent[0] if independent else None
+        return 0 if self.sizes == "batch" and 0 in independent else None
 
     @property
     def drops(self) -> bool:
@@ -144,3 +160,102 @@ class Subject:
 
 def _name_of(made: Any) -> str:
     return type(made).__name__ if isinstance(made, nn.Module) else getattr(made, "__name__", "it")
+
+
+# ---- what a subject cannot be
+
+
+def _verify(subject: Subject) -> None:
+    """Refuse what no check could be held to, before one passes for want of something to see."""
+    _expect(callable(subject.make), "make", "a function of a rate", subject.make)
+    for name in ("keyed", "generator", "inplace"):
+        value = getattr(subject, name)
+        _expect(value is None or callable(value), name, "a function of a rate, or None", value)
+    _verify_axes(subject)
+    _verify_law(subject)
+    _verify_scaling(subject)
+    sizes = get_args(Sizes)
+    _expect(_among(subject.sizes, sizes), "sizes", f"one of {sizes}", subject.sizes)
+    known = get_args(Claim)
+    claims: Any = subject.claims
+    several = isinstance(claims, Collection) and not isinstance(claims, str)
+    _expect(several, "claims", f"a set of {known}", claims, 'STANDARD | {"selects"}')
+    unknown = [claim for claim in claims if not _among(claim, known)]
+    _expect(not unknown, "claims", f"some of {known}", unknown)
+    floating = isinstance(subject.dtype, torch.dtype) and subject.dtype.is_floating_point
+    _expect(floating, "dtype", "a floating dtype", subject.dtype, "torch.float32")
+    _expect(_is_device(subject.device), "device", "a name of a device", subject.device, '"cpu"')
+    ulps = subject.ulps
+    real = isinstance(ulps, int | float) and 0 <= ulps < math.inf
+    _expect(real, "ulps", "a number of 0 or more", ulps, "the default of 4")
+
+
+def _verify_axes(subject: Subject) -> None:
+    shape, shared = subject.shape, subject.shared
+    sizes = isinstance(shape, tuple | list) and len(shape) > 0
+    sizes = sizes and all(_is_integer(size) and size >= 2 for size in shape)
+    hint = "(8, 16): along an axis of one there is nothing to compare"
+    _expect(sizes, "shape", "sizes of 2 or more, one for each axis", shape, hint)
+    _expect(_are_axes(shared, shape), "shared", _axes_of(shape), shared, "() where none is shared")
+    bounded = isinstance(subject.law, Bernoulli | Gaussian)
+    _expect(bounded, "law", "a law of dropkit.testing", subject.law, "Bernoulli()")
+    tied = subject.law.tied
+    _expect(_are_axes(tied, shape), "law.tied", _axes_of(shape), tied)
+    both = {axis % len(shape) for axis in tied} & {axis % len(shape) for axis in shared}
+    _expect(not both, "shared", "axes that the law does not tie", sorted(both), "the others alone")
+
+
+def _verify_law(subject: Subject) -> None:
+    law = subject.law
+    if isinstance(law, Block):
+        right = _is_integer(law.size) and law.size >= 1
+        _expect(right, "law.size", "the side of a block, 1 or more", law.size)
+        _expect(bool(law.tied), "law.tied", "the axes of a block", law.tied, "Block(tied=(2, 3))")
+    if isinstance(law, Subset):
+        one = len(law.tied) == 1
+        _expect(one, "law.tied", "the one axis of the subset", law.tied, "Subset(tied=(1,))")
+
+
+def _verify_scaling(subject: Subject) -> None:
+    names, scaling = get_args(Scaling), subject.scaling
+    named = callable(scaling) or _among(scaling, names)
+    _expect(named, "scaling", f"one of {names} or a function of a rate", scaling, '"inverted"')
+    if callable(scaling):
+        made = scaling(0.5)
+        _expect(isinstance(made, Affine), "scaling", "a function to Affine", made, "Affine(2.0)")
+
+
+def _expect(right: bool, name: str, expected: str, got: object, hint: str = "") -> None:
+    if not right:
+        hint = hint and f". Try {hint}"
+        raise SettingError(f"{name}: expected {expected}; got {got!r}{hint}")
+
+
+def _among(value: object, names: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in names
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_device(name: object) -> bool:
+    try:
+        torch.device(name)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        return False
+    return isinstance(name, str)
+
+
+def _are_axes(axes: object, shape: tuple[int, ...]) -> bool:
+    """Are they axes of the shape, and each said once?"""
+    rank = len(shape)
+    if not isinstance(axes, tuple | list):
+        return False
+    if not all(_is_integer(axis) and -rank <= axis < rank for axis in axes):
+        return False
+    return len({axis % rank for axis in axes}) == len(axes)
+
+
+def _axes_of(shape: tuple[int, ...]) -> str:
+    return f"different axes of the shape {tuple(shape)}, from {-len(shape)} to {len(shape) - 1}"

@@ -25,13 +25,21 @@ Test = Callable[[Bench], str]
 """Returns its evidence, or raises a `Violation` or `Inapplicable`."""
 
 CONCERNS: dict[str, tuple[Test, ...]] = {
-    "law": (rates.rate, rates.rate_by_position, rates.exact_count, rates.blocks, rates.noise),
+    "law": (
+        rates.rate,
+        rates.rate_by_input,
+        rates.rate_by_position,
+        rates.exact_count,
+        rates.blocks,
+        rates.noise,
+    ),
     "values": (
         values.scale,
         values.half,
         values.expectation,
         values.rate_zero,
         values.rate_one,
+        values.nan_and_inf,
         values.selects,
     ),
     "independence": (
@@ -58,6 +66,7 @@ CONCERNS: dict[str, tuple[Test, ...]] = {
         states.generator,
         states.eval_mode,
         states.eval_draws_nothing,
+        states.switched,
         states.copies,
         states.no_trace,
     ),

@@ -4,41 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dropkit.testing.bench import Bench
 from dropkit.testing.bounds import FALSE_ALARM, mean_chance, normal_chance
+from dropkit.testing.circumstances import PLAIN, RATE
 from dropkit.testing.laws import Affine, Gaussian
 from dropkit.testing.rates import RATES
 from dropkit.testing.report import concerns, require
 
 _BARELY = 1 + 1e-5  # room for rounding, where a bound is of exact arithmetic
 _ROUNDED = 1 + 2**-6  # of half a unit: the room that computing in float32 first leaves
+_NOT_FINITE = (math.inf, -math.inf, math.nan)
 _SINGLE = 2.0**-21  # a few roundings in float32
 
 
 def scale(bench: Bench) -> str:
-    """A kept value is scaled exactly, and a dropped one is exactly the fill."""
+    """A kept value is scaled exactly, whatever the input; a dropped one is exactly the fill."""
     concerns(bench.subject.drops, "no two values")
     worst = 0.0
-    for p in RATES:
-        x = bench.input()
-        x.view(-1)[::2] *= -1
-        y = bench.layer(p)(x)
-        off = _units_off(bench, p, x, y).flatten()
-        at = int(off.argmax())
+    signed = bench.input()
+    signed.view(-1)[::2] *= -1
+    plain = [(PLAIN, p, signed) for p in (*RATES, *bench.unforeseen)]
+    plain.append((PLAIN, RATE, torch.zeros_like(signed)))
+    for how, p, given in [*plain, *((how, RATE, bench.input()) for how in bench.circumstances)]:
+        x, y = how.call(bench.called(how, p), given)
+        require(y.dtype == x.dtype, f"{x.dtype} became {y.dtype} at {p:.4g}")
+        off = units_off(bench, p, x, y).flatten()
+        at = int(off.nan_to_num(torch.inf).argmax())
         worst = max(worst, float(off[at]))
         require(
-            worst <= bench.subject.ulps,
-            f"{float(x.flatten()[at]):.6g} became {float(y.flatten()[at]):.6g} at {p:.4g}: neither "
-            f"dropped nor scaled by {_seen(bench, p, y != 0).scale:.6g}",
+            float(off[at]) <= bench.subject.ulps,
+            f"{float(x.flatten()[at]):.6g} became {float(y.flatten()[at]):.6g} at {p:.4g}{how}: "
+            f"neither dropped nor scaled by {_seen(bench, p, y != 0).scale:.6g}, by "
+            f"{float(off[at]):.3g} units in the last place",
         )
     return f"within {worst:.1f} units in the last place"
 
 
-def _units_off(bench: Bench, p: float, x: Tensor, y: Tensor) -> Tensor:
+def units_off(bench: Bench, p: float, x: Tensor, y: Tensor) -> Tensor:
     """How far outputs lie from the nearer of what they may be, in units in the last place."""
     scale, shift, fill = _seen(bench, p, y != 0)
     from_kept = (y.double() - (x.double() * scale + shift)).abs()
@@ -98,11 +105,15 @@ def expectation(bench: Bench) -> str:
 
 
 def rate_zero(bench: Bench) -> str:
-    """At rate 0 the output is the input, bit for bit, and nothing is drawn."""
-    x = bench.input()
-    y, moved = bench.moved(bench.layer(0.0), x)
-    require(torch.equal(x, y), "values changed")
-    require(not moved, "the global random state moved")
+    """At rate 0 the output is the input, bit for bit, whatever the input; and nothing is drawn."""
+    for how in (PLAIN, *bench.circumstances):
+        call = partial(how.call, bench.called(how, 0.0), bench.input())
+        (x, y), moved = bench.moved(call)
+        require(alike(x, y), f"values changed{how}")
+        require(not moved, f"the global random state moved{how}")
+    if "nan and inf" in bench.subject.claims:
+        odd = spoiled(bench.input())
+        require(alike(bench.layer(0.0)(odd), odd), "an inf or a nan changed")
     return "identity, nothing drawn"
 
 
@@ -124,20 +135,60 @@ def rate_one(bench: Bench) -> str:
     return f"zeros; inf and nan become {after[0]:g} and {after[1]:g}"
 
 
+def nan_and_inf(bench: Bench) -> str:
+    """A kept nan or inf stays, a dropped one is the fill or nan; no other element sees them."""
+    concerns("nan and inf" in bench.subject.claims, "not claimed")
+    apply = bench.seeded(bench.layer(RATE), 4)
+    x = bench.input()
+    clean = apply(x)
+    concerns(alike(clean, apply(x)), "is not seeded")
+    noise = not bench.subject.drops
+    kept = torch.ones_like(x, dtype=torch.bool) if noise else bench.mask(RATE, x, clean)
+    places = torch.arange(x.numel(), device=x.device).view(x.shape) % 3 == 0
+    for bad in _NOT_FINITE:
+        y = apply(torch.where(places, bad, x))
+        stays = y.isnan() if math.isnan(bad) else ~y.isfinite() if noise else y == bad
+        right = torch.where(kept, stays, y.isnan() | (y == clean)) | ~places
+        at = int(right.int().flatten().argmin())
+        which = "kept" if kept.flatten()[at] else "dropped"
+        became = float(y.flatten()[at])
+        require(bool(right.all()), f"a {which} {bad:g} became {became:g} at {RATE:.4g}")
+        require(alike(y[~places], clean[~places]), f"another element changed, for a {bad:g}")
+    return "inf, -inf and nan"
+
+
 def selects(bench: Bench) -> str:
     """A dropped inf or nan is gone: the mask selects, it does not multiply."""
     concerns("selects" in bench.subject.claims, "not claimed")
     concerns(bench.subject.drops, "nothing is dropped")
-    bench.reseed(4)
+    apply = bench.seeded(bench.layer(0.5), 4)
     x = bench.input()
-    mask = bench.mask(0.5, x, bench.layer(0.5)(x))
-    for bad in (torch.inf, torch.nan):
-        bench.reseed(4)
-        y = bench.layer(0.5)(torch.where(mask, x, bad))
-        require(bool(y.isfinite().all()), f"a dropped {bad} became {float(y[~mask].flatten()[0])}")
-    if 1.0 in bench.subject.ends:
-        require(not bool(bench.layer(1.0)(torch.full_like(x, torch.nan)).any()), "not at rate 1")
+    clean = apply(x)
+    mask = bench.mask(0.5, x, clean)
+    for bad in _NOT_FINITE:
+        y = apply(torch.where(mask, x, bad))
+        at = int(((y != clean) & ~mask).int().flatten().argmax())
+        require(
+            torch.equal(y[~mask], clean[~mask]), f"a dropped {bad:g} became {y.flatten()[at]:g}"
+        )
+        require(torch.equal(y[mask], clean[mask]), f"a kept value changed, for a dropped {bad:g}")
+        gone = 1.0 not in bench.subject.ends or not bench.layer(1.0)(torch.full_like(x, bad)).any()
+        require(bool(gone), f"not {bad:g} at rate 1")
     return "inf and nan are dropped"
+
+
+def alike(x: Tensor, y: Tensor) -> bool:
+    """Are they equal, nan to nan?"""
+    return (
+        x.shape == y.shape and x.dtype == y.dtype and bool(((x == y) | (x != x) & (y != y)).all())
+    )
+
+
+def spoiled(x: Tensor) -> Tensor:
+    """The same with an inf, one below zero, and a nan."""
+    x = x.clone()
+    x.view(-1)[: len(_NOT_FINITE)] = torch.tensor(_NOT_FINITE)
+    return x
 
 
 def _seen(bench: Bench, p: float, mask: Tensor) -> Affine:
