@@ -1,4 +1,4 @@
-"""The frozen values that cross borders between rooms. No torch, no pandas, no behaviour."""
+"""Tables as they were understood, and what was fitted to them."""
 
 from __future__ import annotations
 
@@ -244,11 +244,3 @@ class Fit:
     versions: tuple[tuple[str, str], ...]
     device: str
     threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Where a part of a tensor lies: a box that begins at `start` in a whole of `shape`."""
-
-    shape: tuple[int, ...]
-    start: tuple[int, ...]

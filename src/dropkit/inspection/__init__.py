@@ -1,0 +1,1 @@
+"""Reads, and never writes: a model as it runs, source as text."""

@@ -1,0 +1,101 @@
+"""What rules say of sites and of source, and what would mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dropkit.records.sites import Place, Site
+
+Severity = Literal["error", "warning", "note"]
+"""error: results are wrong; warning: training is worse than it could be; note: worth a look."""
+
+Need = Literal[
+    "source",  # a parsed file
+    "modules",  # a model as a tree of modules
+    "run",  # a training and an evaluation pass of it, seen
+    "values",  # that they ran on real tensors, not on the meta device
+    "export",  # an exported program or an ONNX file
+    "optimizer",  # the optimizer that trains it
+    "loss",  # the loss that trains it
+    "rows",  # how many examples (or tokens) it is trained on
+    "pretrained",  # whether it is fine-tuned
+    "purpose",  # whether it is about to be trained or served
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of a model in memory, as a value."""
+
+    action: Literal["set", "replace", "exchange", "move"]
+    """set: an attribute. replace: a module by one without parameters. exchange: the order of two
+    modules of one Sequential. move: a dropout from before a module to after another."""
+    path: str
+    """Of the module that changes; for "set", of the attribute."""
+    to: str
+    """set: the value. replace: the class, such as dropkit.nn.Dropout2d. exchange, move: the path
+    of the other module."""
+    arguments: Mapping[str, float | int | bool | str] = field(default_factory=dict)
+    """replace: what the class is made with."""
+    safe: bool = True
+    """Whether it can change nothing but what the finding is about."""
+    says: str = ""
+    """In words, for a person: "put the dropout after the batch norm"."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEdit:
+    """A change of a file: each part of the text is replaced by another."""
+
+    file: str
+    parts: tuple[tuple[int, int, str], ...]
+    """(start, end, text): offsets in characters of the whole text, in order, apart."""
+    safe: bool = True
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule's verdict, with its evidence."""
+
+    rule: str
+    """Its name, which reads after "allow": always-on-dropout."""
+    code: str
+    severity: Severity
+    message: str
+    """What is wrong here, in one sentence with the values that matter."""
+    evidence: str = ""
+    """What was seen that says so: a measurement, an operation, a line."""
+    site: Site | None = None
+    path: str = ""
+    """Of a module, where the finding is of a model."""
+    place: Place | None = None
+    edit: Edit | SourceEdit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What rules said of one model, or of a tree of source."""
+
+    target: str
+    """What was judged, in words: a class of a model, a path."""
+    findings: tuple[Finding, ...]
+    """The worst first; then by path or line."""
+    judged: tuple[str, ...]
+    """Names of the rules that had what they need."""
+    not_applicable: tuple[tuple[str, str], ...]
+    """(rule, why) of those that could not judge, which is no pass."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at, and why; words for a person."""
+    sites: tuple[Site, ...] = ()
+    """The map on which they judged; empty for source."""
+    allowed: tuple[Finding, ...] = ()
+    """Findings that a comment, a setting or a baseline allows."""
+
+    @property
+    def worst(self) -> Severity | None:
+        """The highest severity among the findings."""
+        order: tuple[Severity, ...] = ("error", "warning", "note")
+        return next((s for s in order if any(f.severity == s for f in self.findings)), None)
