@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import dropkit.functional as F
-from dropkit import intercept
 from dropkit.acceleration import accelerate, draw, restore
 from dropkit.errors import SettingError
-from dropkit.intercept import Operation, attach, detach
+from dropkit.intercept import Operation, attach, attaching, detach
 
 
 class Net(nn.Module):
@@ -399,7 +398,7 @@ def test_it_exports_with_the_kernels_as_operators() -> None:
 
 
 def test_the_opened_function_is_torchs_own() -> None:
-    opened = intercept._OPENED
+    opened = attaching._OPENED
     assert opened.__code__ is tf.multi_head_attention_forward.__code__
     assert (
         draw(Operation(tf.dropout, "dropout", {"input": X, "p": 0.0, "training": True})) is not None

@@ -1,0 +1,10 @@
+"""The one interposer: sees what a model draws as it runs, whoever calls it.
+
+`attach` brings a model's dropouts before a handler, from now on; `watching` looks on for as long as
+a block lasts, at all that is random; `untouched` gives a model back as it was.
+"""
+
+from dropkit.intercept.attaching import attach, detach
+from dropkit.intercept.operations import Handler, Operation, operation
+
+__all__ = ["Handler", "Operation", "attach", "detach", "operation"]
