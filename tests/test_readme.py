@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+MANUALS = {"fit.md": ("fit", "predict")}
+"""Pages of docs, and the commands whose options each of them lists."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -63,11 +65,23 @@ def test_mutant_an_unknown_option_is_refused() -> None:
         accept(["fit", "t.csv", "--targte", "risk"])
 
 
-def test_the_manual_lists_every_option_and_no_other() -> None:
-    manual = (ROOT / "docs" / "fit.md").read_text("utf-8")
-    commands = cli.dropkit.commands.values()
-    real = {name for command in commands for option in command.params for name in option.opts}
-    assert set(re.findall(r"--[a-z][a-z-]*", manual)) == {name for name in real if name[:2] == "--"}
+def options(commands: tuple[str, ...]) -> set[str]:
+    known = cli.dropkit.commands
+    names = {
+        name for command in commands for option in known[command].params for name in option.opts
+    }
+    return {name for name in names if name.startswith("--")}
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_a_manual_lists_every_option_and_no_other(manual: str) -> None:
+    text = (ROOT / "docs" / manual).read_text("utf-8")
+    assert set(re.findall(r"--[a-z][a-z-]*", text)) == options(MANUALS[manual])
+
+
+def test_every_command_has_a_manual() -> None:
+    described = [command for commands in MANUALS.values() for command in commands]
+    assert sorted(described) == sorted(cli.dropkit.commands)
 
 
 def test_the_readme_shows_both_commands() -> None:
