@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from dropkit.kernel import Key
 from dropkit.records import Shard
 
 _checked: set[int] = set()
+"""The meshes whose ranks were asked, by `id`: those of the same ranks are equal, but not one."""
 
 
 def is_sharded(x: Tensor) -> bool:
@@ -66,3 +68,4 @@ def check_alike(x: Any, key: Key) -> None:
                 "key="
             )
     _checked.add(id(mesh))
+    finalize(mesh, _checked.discard, id(mesh))  # a later mesh may lie in the same place
