@@ -1,0 +1,73 @@
+"""For programs: all that a report holds, in a form that is versioned and described.
+
+`report.schema.json` beside this file describes it. Within a version fields are added, and none is
+renamed, removed or given another meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dropkit import __version__
+from dropkit.apps import codec
+from dropkit.apps.formats.look import Look
+from dropkit.apps.formats.reading import SEVERITIES, advice, path_of, place_of
+from dropkit.records import Edit, Finding, Report, Site
+
+VERSION = 1
+
+
+def write(report: Report, look: Look) -> str:
+    """The report as JSON in ASCII, so that no terminal takes it for a command."""
+    return json.dumps(content(report), indent=1, allow_nan=False) + "\n"
+
+
+def content(report: Report) -> dict[str, Any]:
+    """The report as plain values; findings name their sites by their number in `sites`."""
+    sites = {site: number for number, site in reversed(list(enumerate(report.sites)))}
+    findings = [_finding(finding, sites) for finding in report.findings]
+    allowed = [_finding(finding, sites) for finding in report.allowed]
+    every = [*report.sites, *list(sites)[len(set(report.sites)) :]]
+    return {
+        "format": "dropkit-report",
+        "version": VERSION,
+        "dropkit": __version__,
+        "target": report.target,
+        "worst": report.worst,
+        "counts": {
+            severity: sum(finding.severity == severity for finding in report.findings)
+            for severity in SEVERITIES
+        },
+        "findings": findings,
+        "allowed": allowed,
+        "judged": list(report.judged),
+        "not_applicable": [{"rule": rule, "why": why} for rule, why in report.not_applicable],
+        "unseen": list(report.unseen),
+        "sites": [codec.encode(site) for site in every],
+    }
+
+
+def _finding(finding: Finding, sites: dict[Site, int]) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "code": finding.code,
+        "severity": finding.severity,
+        "message": finding.message,
+        "evidence": finding.evidence,
+        "advice": advice(finding),
+        "path": path_of(finding),
+        "place": codec.encode(place_of(finding)),
+        "site": None if finding.site is None else sites.setdefault(finding.site, len(sites)),
+        "edit": _edit(finding),
+    }
+
+
+def _edit(finding: Finding) -> dict[str, Any] | None:
+    if finding.edit is None:
+        return None
+    of = "model" if isinstance(finding.edit, Edit) else "source"
+    fields: dict[str, Any] = codec.encode(finding.edit)
+    if isinstance(finding.edit, Edit):
+        fields["arguments"] = dict(finding.edit.arguments)
+    return {"of": of, **fields}
