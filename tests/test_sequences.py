@@ -368,6 +368,15 @@ def test_zoneout_at_the_ends(p: float) -> None:
         assert torch.equal(F.zoneout(new, old, p, training, key=1), old if p else new)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0, torch.tensor([0.0, 1.0])], ids=["0", "1", "both"])
+def test_no_share_of_an_infinity_is_none(rate: float | torch.Tensor) -> None:
+    whole = torch.tensor([torch.inf, -torch.inf])
+    ends = torch.as_tensor(rate).expand(2).bool()
+    for new, old in ((whole, torch.ones(2)), (torch.ones(2), whole), (whole, -whole)):
+        y = F.zoneout(new, old, rate, training=False)
+        assert torch.equal(y, torch.where(ends, old, new))
+
+
 def test_eval_mode_is_the_expectation() -> None:
     new, old = sequences(4, 8), sequences(5, 8)[1:]
     many = (400, 4, 8)

@@ -61,7 +61,7 @@ def zoneout(
         return new
     if not training:
         p = p.to(new.dtype) if isinstance(p, Tensor) else p
-        return new * (1.0 - p) + old * p
+        return _part(new, 1.0 - p) + _part(old, p)
     key = kernel.resolve_key(key, generator, new)
 
     def kept_old(value: Tensor) -> Tensor:
@@ -70,3 +70,10 @@ def zoneout(
 
     fresh = kernel.dropout(new, p, key=key, offset=offset, affine=_MASK)
     return fresh + kernel.diagonal(old, kept_old)
+
+
+def _part(x: Tensor, share: float | Tensor) -> Tensor:
+    """A share of x; no share of an infinity is 0."""
+    if isinstance(share, Tensor):
+        return (x * share).masked_fill(share == 0, 0.0)
+    return x * share if share else x.masked_fill(torch.ones_like(x, dtype=torch.bool), 0.0)

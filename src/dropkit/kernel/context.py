@@ -48,14 +48,27 @@ def transformed() -> bool:
 
 
 def checkpoints() -> int:
-    """How many gradient checkpoints of torch this call is within; they will run it again."""
+    """How many gradient checkpoints this call is within; they will run it again.
+
+    Those of torch, and what may be one: a Function of the user's own, whose backward can.
+    """
     count = 0
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "checkpoint":
-            count += frame.f_globals.get("__name__") == "torch.utils.checkpoint"
+        count += _is_checkpoint(frame)
         frame = frame.f_back
     return count
+
+
+def _is_checkpoint(frame: FrameType) -> bool:
+    """Torch's own Functions are left out: that of torch.utils.checkpoint is counted by its name."""
+    name = frame.f_code.co_qualname
+    if name == "checkpoint":
+        return frame.f_globals.get("__name__") == "torch.utils.checkpoint"
+    if name != "Function.apply":
+        return False
+    room: str = frame.f_locals["cls"].__module__
+    return not room.startswith(("torch.", "dropkit."))
 
 
 def backward_pass() -> int:

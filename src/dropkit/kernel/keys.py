@@ -123,9 +123,10 @@ def draw_key(device: torch.device, generator: torch.Generator | None = None) -> 
         return _drawn(device, None)
     if checkpoints() > (scopes[-1].checkpoints if scopes else 0):
         raise SettingError(
-            "expected no gradient checkpoint between this dropout and its generator, or keyed(), "
-            "since they do not draw the same again when it is recomputed. Try "
-            "torch.utils.checkpoint.checkpoint(..., context_fn=dropkit.functional.replayed_keys)"
+            "expected no gradient checkpoint, and no torch.autograd.Function, between this dropout "
+            "and its generator, or keyed(), since they do not draw the same again when it is "
+            "recomputed. Try torch.utils.checkpoint.checkpoint(..., "
+            "context_fn=dropkit.functional.replayed_keys); in a Function of your own, key="
         )
     return _ask(scopes, device, generator)
 
@@ -188,7 +189,8 @@ def keyed(seed: int) -> Iterator[None]:
 
     No global state is read or moved. Scopes belong to a thread, or to a task of asyncio, and nest:
     the innermost decides. A torch.utils.checkpoint within the block needs
-    `context_fn=replayed_keys`, since what is recomputed is not counted; it is refused without it.
+    `context_fn=replayed_keys`, since what is recomputed is not counted; it is refused without it,
+    and so is a torch.autograd.Function within which a key is asked for.
 
     >>> import torch, dropkit.functional as F
     >>> def twice() -> list[torch.Tensor]:
