@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dropkit.records import Finding, Need, Severity
+from dropkit.records import Edit, Finding, Need, Place, Severity, Site, SourceEdit
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -56,6 +56,21 @@ class Rule:
     def summary(self) -> str:
         """The first sentence of its page."""
         return self.page.strip().partition("\n")[0]
+
+    def finding(
+        self,
+        message: str,
+        *,
+        evidence: str = "",
+        severity: Severity | None = None,
+        site: Site | None = None,
+        path: str = "",
+        place: Place | None = None,
+        edit: Edit | SourceEdit | None = None,
+    ) -> Finding:
+        """What this rule says of one thing; of its own severity unless another is given."""
+        named = (self.name, self.code, severity or self.severity)
+        return Finding(*named, message, evidence, site, path, place, edit)
 
     def section(self, title: str) -> str:
         """A part of its page, as Markdown; "" is what stands before the first title."""
