@@ -398,7 +398,7 @@ def test_it_exports_with_the_kernels_as_operators() -> None:
 
 
 def test_the_opened_function_is_torchs_own() -> None:
-    opened = attaching._OPENED
+    opened = attaching.OPENED
     assert opened.__code__ is tf.multi_head_attention_forward.__code__
     assert (
         draw(Operation(tf.dropout, "dropout", {"input": X, "p": 0.0, "training": True})) is not None

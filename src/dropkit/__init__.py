@@ -39,10 +39,12 @@ __all__ = [
     "TargetError",
     "__version__",
     "accelerate",
+    "audit",
     "functional",
     "load",
     "nn",
     "restore",
+    "sites",
     "testing",
 ]
 
@@ -50,8 +52,10 @@ _LATE = {
     "DropoutClassifier": "dropkit.apps.estimators",
     "DropoutRegressor": "dropkit.apps.estimators",
     "accelerate": "dropkit.acceleration",
+    "audit": "dropkit.rules.auditing",
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
+    "sites": "dropkit.inspection.sitemap",
 }
 _ROOMS = {"functional", "nn", "testing"}
 
@@ -59,6 +63,8 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit import functional, nn, testing
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
+    from dropkit.inspection.sitemap import sites
+    from dropkit.rules.auditing import audit
 else:
 
     def __getattr__(name: str) -> object:

@@ -6,5 +6,16 @@ a block lasts, at all that is random; `untouched` gives a model back as it was.
 
 from dropkit.intercept.attaching import attach, detach
 from dropkit.intercept.operations import Handler, Operation, operation
+from dropkit.intercept.untouched import untouched
+from dropkit.intercept.watching import Watch, watching
 
-__all__ = ["Handler", "Operation", "attach", "detach", "operation"]
+__all__ = [
+    "Handler",
+    "Operation",
+    "Watch",
+    "attach",
+    "detach",
+    "operation",
+    "untouched",
+    "watching",
+]

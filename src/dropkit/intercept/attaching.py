@@ -58,7 +58,7 @@ class _Mode(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is functional.multi_head_attention_forward:
             with self:
-                return _OPENED(*args, **kwargs)
+                return OPENED(*args, **kwargs)
         found = operation(func, args, kwargs)
         if found is None or not self.is_seen_again():
             return func(*args, **kwargs)
@@ -81,7 +81,7 @@ def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
     return opened
 
 
-_OPENED = _opened(functional.multi_head_attention_forward)
+OPENED = _opened(functional.multi_head_attention_forward)
 _SEEN = frozenset(SIGNATURES) | {functional.multi_head_attention_forward}
 
 

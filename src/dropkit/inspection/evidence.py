@@ -1,0 +1,144 @@
+"""All that a rule may ask about a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from dropkit.errors import SettingError
+from dropkit.inspection import twins
+from dropkit.inspection.mapping import sites_of
+from dropkit.inspection.passes import Passes, mapped, run, said, tensors
+from dropkit.intercept.trace import Trace
+from dropkit.records import Need, Site
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen of a model, and what its user says of it."""
+
+    name: str
+    """The class of the model."""
+    model: nn.Module
+    """As it was handed over; a rule reads it, and never runs or writes it."""
+    passes: Passes
+    sites: tuple[Site, ...]
+    unseen: list[str] = field(default_factory=list)
+    inputs: tuple[Any, ...] = ()
+    optimizer: torch.optim.Optimizer | None = None
+    loss: nn.Module | None = None
+    rows: int | None = None
+    """Examples (or tokens) that it is trained on."""
+    pretrained: bool | None = None
+    """Whether it is fine-tuned."""
+    purpose: str | None = None
+    """train or inference: what it is about to do; None: not said."""
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What a rule can build on."""
+        given: dict[Need, bool] = {
+            "modules": True,
+            "run": self.passes.train[0].failed is None and self.passes.evaluation.failed is None,
+            "values": not self.passes.meta,
+            "optimizer": self.optimizer is not None,
+            "loss": self.loss is not None,
+            "rows": self.rows is not None,
+            "pretrained": self.pretrained is not None,
+            "purpose": self.purpose is not None,
+        }
+        return frozenset(need for need, there in given.items() if there)
+
+    def module(self, path: str) -> nn.Module | None:
+        """The module of a path; None if the model has none there."""
+        return dict(self.model.named_modules()).get(path)
+
+
+def look(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    device: str = "auto",
+    **told: Any,
+) -> Evidence:
+    """Run a model in both modes, and make of what was seen all that can be.
+
+    Args:
+        model: any module; what `torch.compile` made of one is taken for that one.
+        args: what it is called with.
+        kwargs: what it is called with, by name.
+        device: meta: without values; real: with made-up ones, where the model has none; auto: as it
+            is, and with made-up ones where it cannot run without.
+        told: what else is known: fields of `Evidence`.
+
+    Raises:
+        SettingError: it is no model, or neither pass came to an end.
+    """
+    if not isinstance(model, nn.Module):
+        raise SettingError(
+            f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
+            "itself, with its inputs behind it: dropkit.sites(model, x)"
+        )
+    if device not in ("auto", "meta", "real"):
+        raise SettingError(f"device: expected auto, meta or real; got {device!r}")
+    inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    passes, ran = _passes(inner, args, kwargs, device)
+    broken = [
+        (name, trace.failed)
+        for name, trace in (("training", passes.train[0]), ("evaluation", passes.evaluation))
+        if trace.failed is not None
+    ]
+    if len(broken) == 2:
+        raise SettingError(explained(broken[0][1], passes.train[0])) from broken[0][1]
+    rest = (f"the rest of the {name} pass, which raised {said(error)}" for name, error in broken)
+    return Evidence(
+        name=type(inner).__name__,
+        model=inner,
+        passes=passes,
+        sites=sites_of(ran, passes),
+        unseen=[*passes.unseen, *rest],
+        inputs=tuple(tensors((args, dict(kwargs)))),
+        **told,
+    )
+
+
+def _passes(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], device: str
+) -> tuple[Passes, nn.Module]:
+    """Both passes, on the device that will do; and what ran: the model, or a twin of it."""
+    if device == "meta":
+        model = twins.on_meta(model)
+    meta = any(x.is_meta for x in (*model.parameters(), *model.buffers()))
+    if meta and device != "real":
+        passes = run(model, args, kwargs)
+        if passes.train[0].failed is None or device == "meta":
+            return passes, model
+        failed, elements = said(passes.train[0].failed), twins.size(model)
+        if elements > twins.MOST:
+            passes.unseen.append(
+                f"what depends on values: without them it raised {failed}, and {elements:,} of "
+                "them are too many to make up. Try a smaller model of the same form"
+            )
+            return passes, model
+    if meta:
+        model = twins.with_values(model)
+        args, kwargs = mapped((args, dict(kwargs)), twins.valued())
+    return run(model, args, kwargs), model
+
+
+def explained(error: BaseException | None, trace: Trace) -> str:
+    """Why a model could not be run, and where it stopped."""
+    last = max(trace.nodes, key=lambda node: node.number, default=None)
+    place = f" in {last.path} ({last.owner})" if last is not None and last.path else ""
+    inputs = [f"{tuple(node.shape)}" for node in trace.nodes if node.name == "input"]
+    given = f"; it was given {', '.join(inputs)}" if inputs else "; it was given no tensor"
+    reason = said(error) if error is not None else "it stopped"
+    return (
+        f"expected inputs that the model can be called with{given}. It raised{place}: {reason}. "
+        "Try the arguments of its own forward"
+    )

@@ -1,0 +1,241 @@
+"""From passes to sites."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from dropkit.inspection.events import Event, events
+from dropkit.inspection.flow import before, neighbours
+from dropkit.inspection.passes import Passes
+from dropkit.inspection.roles import role
+from dropkit.intercept.trace import Node, Trace
+from dropkit.records import Measured, Neighbour, Site, SiteKind
+
+Key = tuple[object, ...]
+
+_NEAR = 0.02
+"""How far a factor may be from what would make up for another, and still be meant to."""
+
+
+def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
+    """All sites of a model, in the order in which they ran; those that never ran come last."""
+    trained: dict[Key, list[Event]] = {}
+    traces: dict[Key, Trace] = {}
+    for trace in passes.train:
+        for event in events(trace):
+            key = _key(event)
+            if traces.setdefault(key, trace) is trace or event.met is not None:
+                trained.setdefault(key, []).append(event)
+    evaluated: dict[Key, list[Event]] = {}
+    for event in events(passes.evaluation):
+        evaluated.setdefault(_key(event), []).append(event)
+    skipped = {where.path for where in passes.evaluation.fused}
+    holders = _Holders(passes.rates)
+    found = [
+        _site(group, traces[key], bool(evaluated.pop(key, ())), skipped, holders)
+        for key, group in trained.items()
+    ]
+    found += [
+        _site(group, passes.evaluation, True, skipped, holders, trained=False)
+        for group in evaluated.values()
+    ]
+    held = {site.holder for site in found}
+    return (*found, *(site for site in _idle(model, passes) if site.holder not in held))
+
+
+def _key(event: Event) -> Key:
+    return event.where.key
+
+
+def _site(
+    group: Sequence[Event],
+    trace: Trace,
+    evaluated: bool,
+    skipped: set[str],
+    holders: _Holders,
+    *,
+    trained: bool = True,
+) -> Site:
+    asked = [event for event in group if event.asked]
+    first = (asked or group)[0]
+    where = first.where
+    outputs = frozenset(node.number for node in trace.outputs)
+    fed_by, feeds = _around(first, outputs)
+    mine = [event for event in group if _is_of(event, trace)]
+    in_step = _is_step(mine)
+    rate = first.rate if first.asked or not trained else 0.0
+    rate = None if rate is None else round(rate, 12)  # 1 - 0.9
+    return Site(
+        path=where.path,
+        owner=where.owner,
+        kind=first.kind,
+        role=role(where.path, first.kind, first.shape, fed_by, feeds, in_step),
+        rate=rate,
+        place=where.place,
+        operation=first.operation,
+        fired_in_train=trained and any(event.fired for event in group),
+        fired_in_eval=evaluated,
+        bypassed=any(_is_within(where.path, path) for path in skipped),
+        shape=first.shape,
+        shared=first.shared,
+        calls=len(mine),
+        in_step=in_step,
+        holder=holders.find(where.path, rate),
+        measured=_measured(group),
+        fed_by=fed_by,
+        feeds=feeds,
+    )
+
+
+def _is_of(event: Event, trace: Trace) -> bool:
+    node = event.result or event.x
+    number = -1 if node is None else node.number
+    return 0 <= number < len(trace.nodes) and trace.nodes[number] is node
+
+
+def _around(
+    event: Event, outputs: frozenset[int]
+) -> tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]:
+    fed_by: tuple[Neighbour, ...] = ()
+    feeds: tuple[Neighbour, ...] = ()
+    if event.x is not None:
+        fed_by = neighbours([event.x], lambda node: node.inputs, frozenset())
+    if event.result is not None:
+        feeds = neighbours(event.result.users, lambda node: node.users, outputs)
+        if event.result.number in outputs:
+            output = Neighbour("output", "output", "", 1, event.result.shape)
+            feeds = (output, *feeds)
+    return fed_by, feeds
+
+
+def _is_step(group: Sequence[Event]) -> bool:
+    """Whether its calls are steps in time.
+
+    Each hangs on what the one before gave, and what all together run over has their number for one
+    of its sizes, in an axis that a single step does not have.
+    """
+    if len(group) < 2 or group[1].x is None or group[0].result is None:
+        return False
+    earlier = group[0].result
+    past = list(before(group[1].x))
+    if group[1].x is not earlier and all(node is not earlier for node in past):
+        return False
+    return any(
+        len(group) in node.shape and len(node.shape) > len(group[0].shape) - _repeats(node)
+        for node in past
+        if node.origin
+    )
+
+
+def _repeats(node: Node) -> int:
+    """A table of indices has one axis less than what is looked up by it."""
+    return 1 if node.name == "input" and len(node.shape) == 2 else 0
+
+
+def _is_within(path: str, outer: str) -> bool:
+    return not outer or path == outer or path.startswith(f"{outer}.")
+
+
+def _measured(group: Iterable[Event]) -> Measured | None:
+    """What the masks were, all together, with what makes up for their scale beside them."""
+    size = zeros = 0
+    total = squares = 0.0
+    last = None
+    for event in group:
+        if event.met is not None and event.met.counts is not None:
+            last, counts = event.met, event.met.counts
+            size, zeros = size + counts[0], zeros + counts[1]
+            total, squares = total + counts[2], squares + counts[3]
+    if last is None or not size:
+        return None
+    if not last.keeps:  # what is not 0 in the mask is what is dropped
+        size, zeros, total = size, size - zeros, float(zeros)
+        squares = total
+    kept = size - zeros
+    scale = total / kept if kept else math.nan
+    spread = math.sqrt(max(0.0, squares / kept - scale * scale)) if kept else 0.0
+    factor = _made_up(last.value, last.node, total / size)
+    return Measured(size, zeros, scale * factor, spread * factor, total / size * factor)
+
+
+def _made_up(value: Node, result: Node, mean: float) -> float:
+    """A factor before or after the mask that brings its mean to 1; else 1."""
+    if abs(mean - 1) <= _NEAR or mean == 0:
+        return 1.0
+    beside: list[Node] = [value, *(result.users if len(result.users) == 1 else ())]
+    for node in beside:
+        if node.scalars and node.name.removesuffix("_") in ("mul", "div") and node.scalars[0]:
+            factor: float = node.scalars[0]
+            factor = factor if node.name.startswith("mul") else 1 / factor
+            if abs(mean * factor - 1) <= 0.25:
+                return factor
+    return 1.0
+
+
+class _Holders:
+    """Finds the attribute that holds the rate of a site."""
+
+    def __init__(self, rates: dict[str, float]) -> None:
+        self.rates = rates
+
+    def find(self, path: str, rate: float | None) -> str:
+        """The nearest attribute of that value: the module's, a dropout's in it, one further out."""
+        if rate is None:
+            return ""
+        for place in dict.fromkeys((path, path.rpartition(".")[0])):
+            near = [name for name, value in self.rates.items() if value == rate]
+            own = [name for name in near if name.rpartition(".")[0] == place]
+            parts = [name for name in near if _is_part(name, place)]
+            for name in (*own, *parts):
+                return name
+        return ""
+
+
+def _is_part(name: str, place: str) -> bool:
+    """Whether an attribute is that of a dropout right within a module."""
+    module, _, attribute = name.rpartition(".")
+    alone = attribute in ("p", "rate", "prob", "drop_prob")
+    return alone and bool(module) and module.rpartition(".")[0] == place
+
+
+_KINDS: dict[str, SiteKind] = {
+    "Dropout1d": "feature_dropout",
+    "Dropout2d": "feature_dropout",
+    "Dropout3d": "feature_dropout",
+    "AlphaDropout": "alpha_dropout",
+    "FeatureAlphaDropout": "alpha_dropout",
+}
+
+
+def _idle(model: nn.Module, passes: Passes) -> Iterable[Site]:
+    """Dropouts that a model holds and that did nothing: never called, or with nothing to drop."""
+    ran = set().union(*(trace.ran for trace in passes.train))
+    for path, module in model.named_modules():
+        name = type(module).__name__
+        if isinstance(module, _DropoutNd) and path not in ran:
+            yield _nothing(path, name, _KINDS.get(name, "dropout"), float(module.p), False, "p")
+        elif isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers == 1:
+            kind: SiteKind = "recurrent"
+            rate = float(module.dropout)
+            yield _nothing(path, name, kind, rate, path in ran, "dropout")
+
+
+def _nothing(path: str, owner: str, kind: SiteKind, rate: float, ran: bool, name: str) -> Site:
+    return Site(
+        path=path,
+        owner=owner,
+        kind=kind,
+        role=role(path, kind, (), (), (), False),
+        rate=rate,
+        place=None,
+        operation="",
+        fired_in_train=False,
+        fired_in_eval=False,
+        bypassed=False,
+        ran=ran,
+        holder=f"{path}.{name}" if path else name,
+    )

@@ -1,0 +1,166 @@
+"""Runs a model in training and in evaluation mode, looks on, and gives it back as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.intercept import untouched, watching
+from dropkit.intercept.trace import Trace
+from dropkit.intercept.untouched import RandomState
+
+_MOST = 12
+"""Training passes, where layers are skipped at random, or masks are few."""
+_ENOUGH = 4096
+"""Draws of a mask that somebody wrote, after which its rate is known well enough."""
+_PATIENCE = 20_000
+"""Operations of all training passes together: beyond, one pass has to do."""
+
+
+@dataclass(slots=True)
+class Passes:
+    """What a model did, in both modes."""
+
+    train: list[Trace]
+    evaluation: Trace
+    meta: bool
+    """Whether it ran without values, on the meta device."""
+    modes: dict[str, bool]
+    """By path: the mode in which the model was handed over."""
+    rates: dict[str, float]
+    """By path of an attribute: the rates that its modules held in training mode."""
+    rates_later: dict[str, float]
+    """The same, after evaluation mode and back."""
+    unseen: list[str] = field(default_factory=list)
+
+
+def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Passes:
+    """A training pass and an evaluation pass; more of the former where chance decides what runs.
+
+    The first error of a pass ends it; what came before was seen, and the trace says why.
+    """
+    modes = {path: module.training for path, module in model.named_modules()}
+    meta = any(x.is_meta for x in (*model.parameters(), *model.buffers()))
+    unseen: list[str] = []
+    state = RandomState()
+    with untouched(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _switch(model, True, unseen)
+        rates = dict(held_rates(model))
+        train = [_pass(model, args, kwargs, train=True, meta=meta)]
+        while train[-1].failed is None and len(train) < _MOST and _wants_more(train):
+            train.append(_pass(model, args, kwargs, train=True, meta=meta))
+        _switch(model, False, unseen)
+        evaluation = _pass(model, args, kwargs, train=False, meta=meta)
+        _switch(model, True, unseen)
+        later = dict(held_rates(model))
+        if state.moved_elsewhere:
+            unseen.append(
+                "draws of Python's or NumPy's generator: the model uses one, and which way it goes "
+                "may hang on it"
+            )
+    return Passes(train, evaluation, meta, modes, rates, later, unseen)
+
+
+def _switch(model: nn.Module, training: bool, unseen: list[str]) -> None:
+    try:
+        model.train(training)
+    except Exception as error:  # whatever a user's `train` may raise
+        unseen.append(f"the model in {_mode(training)} mode: {said(error)}")
+
+
+def _mode(training: bool) -> str:
+    return "training" if training else "evaluation"
+
+
+def said(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _pass(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool, meta: bool
+) -> Trace:
+    """One pass, with gradients in training as in training, and without as at inference."""
+    device = torch.device("meta") if meta else None
+    args, kwargs = copied((args, kwargs), device)
+    with torch.set_grad_enabled(train), watching(model, calls=train) as watch:
+        for tensor in tensors((args, kwargs)):
+            watch.given(tensor)
+        try:
+            result = model(*args, **kwargs)
+        except Exception as error:  # a user's model may raise anything
+            watch.trace.failed = error
+        else:
+            for tensor in tensors(result):
+                watch.gave(tensor)
+    return watch.trace
+
+
+def _wants_more(traces: list[Trace]) -> bool:
+    """Whether another pass shows what this one could not, at a price that can be paid."""
+    last = traces[-1]
+    spent = len(last.nodes) * len(traces)
+    drawn: dict[object, int] = {}
+    for trace in traces:
+        for met in trace.applications:
+            if met.counts is not None and met.noise.draws[0].call is None:
+                key = met.noise.draws[0].where.key
+                drawn[key] = drawn.get(key, 0) + met.counts[0]
+    few = any(count < _ENOUGH for count in drawn.values())
+    return (few or bool(last.choices)) and spent < _PATIENCE
+
+
+def held_rates(model: nn.Module) -> Iterator[tuple[str, float]]:
+    """(path of an attribute, value) of the numbers in modules that are called a dropout's rate."""
+    for path, module in model.named_modules():
+        is_dropout = "drop" in type(module).__name__.lower()
+        for name, value in vars(module).items():
+            named = "drop" in name.lower() or (is_dropout and name in ("p", "rate", "prob"))
+            if named and type(value) in (float, int):
+                yield f"{path}.{name}" if path else name, float(value)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a value of containers, dataclasses and models' outputs."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors(part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from tensors(part)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for named in dataclasses.fields(value):
+            yield from tensors(getattr(value, named.name, None))
+
+
+def copied(value: Any, device: torch.device | None) -> Any:
+    """A value with its tensors copied, so that a pass cannot write into them."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        fresh = tensor.detach().to(device) if device is not None else tensor.detach().clone()
+        return fresh.requires_grad_(tensor.requires_grad)
+
+    return mapped(value, copy)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A value of tuples, lists and dictionaries with its tensors changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(part, change) for part in value))
+    if type(value) in (tuple, list):
+        return type(value)(mapped(part, change) for part in value)
+    if type(value) is dict:
+        return {key: mapped(part, change) for key, part in value.items()}
+    return value

@@ -1,0 +1,321 @@
+"""Looks on while a model runs: at each operation that torch dispatches, and at who asked for it.
+
+Two modes of torch see it. Below, every operator as it is dispatched, whoever calls it and in
+whatever language: what is tagged as drawing from a generator draws. Above, where it is wanted, the
+functions of torch that drop, with the rate that they were given and whether they were switched on.
+Hooks on all modules of the process (and none on the model's own) tell within which module.
+
+A tensor is known by its storage. So views are what they are views of, and what is written in place
+is seen; a storage that is used again was first given a new value, which was seen as well.
+"""
+
+from __future__ import annotations
+
+import os.path
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dropkit.intercept.attaching import OPENED
+from dropkit.intercept.facts import FUSED, LIKE, facts
+from dropkit.intercept.noise import application, is_application, noticed, of_draw
+from dropkit.intercept.operations import operation
+from dropkit.intercept.trace import (
+    INPUT,
+    NOISE,
+    PARAMETER,
+    Application,
+    Call,
+    Draw,
+    Node,
+    Trace,
+    Where,
+    shape_of,
+)
+from dropkit.records import Place
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_SCALARS = (int, float)
+
+
+@contextmanager
+def watching(model: nn.Module, *, calls: bool = True) -> Iterator[Watch]:
+    """Look on at what a model does within the block, in this thread.
+
+    Args:
+        model: what runs; modules that are not its own are seen as well, and noted.
+        calls: whether the functions that drop are seen, too. With it torch takes no fused path.
+    """
+    watch = Watch(model)
+    with ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        before = hooks.register_module_forward_pre_hook(watch.before)
+        stack.callback(before.remove)
+        after = hooks.register_module_forward_hook(watch.after, always_call=True)
+        stack.callback(after.remove)
+        if calls:
+            stack.enter_context(_Calls(watch))
+        stack.enter_context(_Operators(watch))
+        yield watch
+
+
+class Watch:
+    """What is seen, as it is seen."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.trace = Trace()
+        self.thread = get_ident()
+        self.paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
+        self.within: list[tuple[str, nn.Module]] = [("", model)]
+        self.calls: list[Call] = []
+        self.entry = sys._getframe(3)
+        self.values: dict[int, Node] = {}
+        for tensor in (*model.parameters(), *model.buffers()):
+            origin = PARAMETER if isinstance(tensor, nn.Parameter) else 0
+            self._know(tensor, "parameter" if origin else "constant", origin)
+
+    def given(self, tensor: Tensor) -> None:
+        """A tensor is what the model is given."""
+        self._know(tensor, "input", INPUT)
+
+    def gave(self, tensor: Tensor) -> None:
+        """A tensor is what the model gave."""
+        node = self.node(tensor)
+        if node is not None:
+            self.trace.outputs.append(node)
+
+    # ---- modules
+
+    def before(self, module: nn.Module, _: object) -> None:
+        """A module begins."""
+        if get_ident() != self.thread:
+            return
+        path = self.paths.get(id(module))
+        if path is None:
+            outer = self.within[-1][0]
+            path = f"{outer}.{type(module).__name__}" if outer else type(module).__name__
+            self.within.append((path, module))
+            self.trace.built.append(self.where())
+        else:
+            self.within.append((path, module))
+            self.trace.ran.add(path)
+
+    def after(self, module: nn.Module, _: object, __: object) -> None:
+        """A module ended, or raised."""
+        if get_ident() == self.thread and any(inner is module for __, inner in self.within[1:]):
+            while self.within.pop()[1] is not module:
+                pass
+
+    def where(self) -> Where:
+        """Where the model is."""
+        path, module = self.within[-1]
+        place, instruction = self._line()
+        number = len(self.trace.nodes)
+        return Where(path, type(module).__name__, place, instruction, module.training, number)
+
+    def _line(self) -> tuple[Place | None, int]:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self.entry:
+            file = frame.f_code.co_filename
+            if not file.startswith((_TORCH, _OURS)) and not file.startswith("<"):
+                name = frame.f_code.co_qualname
+                return Place(file, frame.f_lineno, name), frame.f_lasti
+            frame = frame.f_back
+        return None, 0
+
+    # ---- values
+
+    def _know(self, tensor: Tensor, name: str, origin: int) -> None:
+        key = _storage(tensor)
+        if key is not None:
+            path, module = self.within[-1]
+            node = Node(
+                len(self.trace.nodes),
+                name,
+                (),
+                origin,
+                shape_of(tensor),
+                path,
+                type(module).__name__,
+            )
+            self.trace.nodes.append(node)
+            self.values[key] = node
+
+    def node(self, tensor: Tensor) -> Node | None:
+        """What gave a tensor its value, if that was seen."""
+        key = _storage(tensor)
+        return None if key is None else self.values.get(key)
+
+    # ---- operators
+
+    def saw(self, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """An operator ran."""
+        known = facts(operator)
+        given = list(_tensors((args, kwargs)))
+        storages = {_storage(tensor) for tensor in given}
+        results = list(_tensors(out))
+        if not known.mutates and results and all(_storage(x) in storages for x in results):
+            return  # views
+        if known.name in FUSED:
+            self.trace.fused.append(self.where())
+        inputs = () if known.name in LIKE else self._inputs(given)
+        dropped = known.dropped(args, kwargs)
+        draws = known.seeded and not known.drops
+        if draws and known.mutates:
+            inputs = ()  # what was there is written over
+        path, module = self.within[-1]
+        node = Node(
+            number=len(self.trace.nodes),
+            name=known.name,
+            inputs=inputs,
+            origin=_origin(inputs),
+            shape=shape_of(results[0]) if results else (),
+            path=path,
+            owner=type(module).__name__,
+            scalars=tuple(float(x) for x in args if type(x) in _SCALARS),
+        )
+        if known.name == "dropout" and "strides" in known.names:
+            node.lists["strides"] = tuple(known.argument("strides", args, kwargs) or ())
+        self.trace.nodes.append(node)
+        for source in inputs:
+            source.users.append(node)
+        if dropped is not None or draws:
+            self._drew(known.name, node, dropped)
+        elif any(source.is_noise for source in inputs):
+            noticed(node)
+        if not draws and is_application(node):
+            self.trace.applications.extend(self._applied(node, given))
+        for tensor in results:
+            key = _storage(tensor)
+            if key is not None:
+                self.values[key] = node
+        if node.name in ("_local_scalar_dense", "is_nonzero") and node.is_noise:
+            self.trace.choices.append(node)
+
+    def _inputs(self, given: Sequence[Tensor]) -> tuple[Node, ...]:
+        found: dict[int, Node] = {}
+        for tensor in given:
+            node = self.node(tensor)
+            if node is not None:
+                found.setdefault(node.number, node)
+        return tuple(found.values())
+
+    def _drew(self, name: str, node: Node, rate: float | None) -> None:
+        call = self.calls[-1] if self.calls else None
+        draw = Draw(name, self.where() if call is None else call.where, rate, node, call)
+        self.trace.draws.append(draw)
+        if call is not None:
+            call.drew = True
+        if rate is None:
+            node.origin = NOISE
+            node.draws = (draw,)
+            node.chance = of_draw(node)
+
+    def _applied(self, node: Node, given: Sequence[Tensor]) -> Iterator[Application]:
+        pairs = [(found, tensor) for tensor in given if (found := self.node(tensor)) is not None]
+        met = application(node, pairs, count=not self.calls)
+        if met is not None:
+            yield met
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operator as it is dispatched."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = watch
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, and look at it."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if get_ident() == self.watch.thread:
+            self.watch.saw(func, args, kwargs, result)
+        return result
+
+
+class _Calls(TorchFunctionMode):
+    """Sees the functions of torch that drop, with what they were given."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a function of torch, and look at it."""
+        kwargs = kwargs or {}
+        if func is functional.multi_head_attention_forward:
+            with self:
+                return OPENED(*args, **kwargs)
+        found = operation(func, args, kwargs)
+        watch = self.watch
+        if found is None or watch.calls or get_ident() != watch.thread:
+            return func(*args, **kwargs)
+        rate = found.arguments["dropout_p" if found.is_attention else "p"]
+        call = Call(
+            name=found.name.removesuffix("_"),
+            where=watch.where(),
+            rate=float(rate),
+            training=found.is_attention or bool(found.arguments["training"]),
+            x=watch.node(found.x),
+            shape=shape_of(found.x),
+        )
+        watch.trace.calls.append(call)
+        watch.calls.append(call)
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            watch.calls.pop()
+        call.result = watch.node(result) if isinstance(result, Tensor) else None
+        return result
+
+
+def _storage(tensor: Tensor) -> int | None:
+    try:
+        key: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse, opaque, or of a subclass
+        return id(tensor)
+    return key
+
+
+def _origin(inputs: Sequence[Node]) -> int:
+    origin = 0
+    for node in inputs:
+        origin |= 0 if node.is_noise else node.origin
+    if inputs and not origin and any(node.is_noise for node in inputs):
+        return NOISE
+    return origin & ~NOISE
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        for value in values.values():
+            yield from _tensors(value)
