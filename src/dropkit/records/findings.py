@@ -25,18 +25,27 @@ Need = Literal[
 ]
 
 
+Action = Literal[
+    "set",  # an attribute to a number: `path` is the attribute's (encoder.drop.p), `to` the number
+    "replace",  # a module that holds no tensors by one of the class `to`, made with `arguments`
+    "exchange",  # two modules of one Sequential, `path` and `to`, whose order in it is turned
+    "move",  # a module without tensors out of a Sequential, to after `to`, of it or of another
+    "switch",  # the mode of the module at `path` and all within it; `to`: train or eval
+    "hold",  # a plain list or dictionary of modules without tensors; `to`: ModuleList, ModuleDict
+]
+"""What an edit does. Keys of the state dictionary stay what they are, or it is refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """A change of a model in memory, as a value."""
 
-    action: Literal["set", "replace", "exchange", "move"]
-    """set: an attribute. replace: a module by one without parameters. exchange: the order of two
-    modules of one Sequential. move: a dropout from before a module to after another."""
+    action: Action
     path: str
-    """Of the module that changes; for "set", of the attribute."""
+    """Of the module that changes; for "set" and "hold", of the attribute."""
     to: str
-    """set: the value. replace: the class, such as dropkit.nn.Dropout2d. exchange, move: the path
-    of the other module."""
+    """What it comes to, by the action: a number, a class such as dropkit.nn.Dropout2d, the path of
+    another module, a mode."""
     arguments: Mapping[str, float | int | bool | str] = field(default_factory=dict)
     """replace: what the class is made with."""
     safe: bool = True
