@@ -37,6 +37,10 @@ class Passes:
     """By path of an attribute: the rates that its modules held in training mode."""
     rates_later: dict[str, float]
     """The same, after evaluation mode and back."""
+    rates_between: dict[str, float] = field(default_factory=dict)
+    """The same, after the training passes: what rises with each of them is not evaluation's."""
+    zeroed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By name of a parameter: elements that a pass set to 0, and how many it has."""
     unseen: list[str] = field(default_factory=list)
 
 
@@ -49,23 +53,25 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
     meta = any(x.is_meta for x in (*model.parameters(), *model.buffers()))
     unseen: list[str] = []
     state = RandomState()
-    with untouched(model), warnings.catch_warnings():
+    with untouched(model) as before, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _switch(model, True, unseen)
         rates = dict(held_rates(model))
         train = [_pass(model, args, kwargs, train=True, meta=meta)]
         while train[-1].failed is None and len(train) < _MOST and _wants_more(train):
             train.append(_pass(model, args, kwargs, train=True, meta=meta))
+        between = dict(held_rates(model))
         _switch(model, False, unseen)
         evaluation = _pass(model, args, kwargs, train=False, meta=meta)
         _switch(model, True, unseen)
         later = dict(held_rates(model))
+        zeroed = before.zeroed()
         if state.moved_elsewhere:
             unseen.append(
                 "draws of Python's or NumPy's generator: the model uses one, and which way it goes "
                 "may hang on it"
             )
-    return Passes(train, evaluation, meta, modes, rates, later, unseen)
+    return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen)
 
 
 def _switch(model: nn.Module, training: bool, unseen: list[str]) -> None:

@@ -59,6 +59,8 @@ def _after(node: Node, before: Chance) -> Chance:
         return before
     if node.name == "keep" and number is not None:  # dropkit's: the key is drawn, and then the mask
         return Chance("binary", nonzero=1 - number)
+    if name in _COMPARES and before.kind == "other":
+        return Chance("binary")
     if before.kind == "uniform" and number is not None:
         if name == "add":
             return Chance("uniform", shift=before.shift + number)

@@ -138,6 +138,8 @@ class Trace:
     """Modules of which a fused path of torch did the work, dropouts left out."""
     built: list[Where] = field(default_factory=list)
     """Modules that ran and are none of the model's: made in forward, or held in a list."""
+    strangers: list[object] = field(default_factory=list)
+    """Those modules, in the same order: one that is there in two passes was not made in them."""
     ran: set[str] = field(default_factory=set)
     """Paths of the modules that ran."""
     outputs: list[Node] = field(default_factory=list)

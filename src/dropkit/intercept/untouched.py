@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,26 +14,55 @@ _COPIED = (dict, list, set)
 """Containers of which a module may change the content: they are given back with the same one."""
 
 
+class Before:
+    """What a model was."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.attributes = [_Attributes(module) for module in model.modules()]
+        self.tensors = [_Contents(tensor) for tensor in _tensors(model)]
+        self.parameters = dict(model.named_parameters())
+        self.random = RandomState()
+
+    def restore(self) -> None:
+        """The model is again what it was, and the generators are where they were."""
+        for was in self.attributes:
+            was.restore()
+        for content in self.tensors:
+            content.restore()
+        self.random.restore()
+
+    def zeroed(self) -> Mapping[str, tuple[int, int]]:
+        """By name of a parameter: elements that were not 0 and now are, and how many it has."""
+        contents = {id(was.tensor): was.content for was in self.tensors}
+        now = dict(self.model.named_parameters())
+        found = {}
+        for name, parameter in self.parameters.items():
+            was = contents.get(id(parameter))
+            if was is None or was.layout != torch.strided or was.is_quantized:
+                continue
+            given = now.get(name, parameter).detach()
+            if (was.shape, was.device) != (given.shape, given.device) or _same(given, was):
+                continue
+            count = int(torch.count_nonzero((given == 0) & (was != 0)))
+            if count:
+                found[name] = (count, was.numel())
+        return found
+
+
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module) -> Iterator[Before]:
     """Whatever happens within, the model and the random state are afterwards as they were before.
 
     Parameters, buffers and their gradients, modes, hooks, attributes (and what is in lists,
     dictionaries and sets among them), and the states of torch's, Python's and NumPy's generators.
     Tensors keep their identity; only those that changed are written.
     """
-    modules = list(model.modules())
-    attributes = [_Attributes(module) for module in modules]
-    tensors = [_Contents(tensor) for tensor in _tensors(model)]
-    state = RandomState()
+    before = Before(model)
     try:
-        yield
+        yield before
     finally:
-        for was in attributes:
-            was.restore()
-        for content in tensors:
-            content.restore()
-        state.restore()
+        before.restore()
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -107,6 +107,7 @@ class Watch:
             path = f"{outer}.{type(module).__name__}" if outer else type(module).__name__
             self.within.append((path, module))
             self.trace.built.append(self.where())
+            self.trace.strangers.append(module)
         else:
             self.within.append((path, module))
             self.trace.ran.add(path)
