@@ -46,7 +46,10 @@ def _closing(rest: str) -> int | None:
 
 
 def set_mode(file: SourceFile, trail: Trail, call: ast.Call, name: str) -> SourceEdit | None:
-    """Lets a call of a functional dropout follow the mode of its module."""
+    """Lets a call of a functional dropout follow the mode of its module.
+
+    It is safe where the call says nothing of a mode; a True may be meant.
+    """
     says = f"pass {name}=self.training"
     given = next((word.value for word in call.keywords if word.arg == name), None)
     if given is None and len(call.args) > 2:
@@ -57,7 +60,7 @@ def set_mode(file: SourceFile, trail: Trail, call: ast.Call, name: str) -> Sourc
         part = add_argument(file, call, f"{name}=self.training")
     if part is None or not knows_self(file, trail):
         return None
-    return SourceEdit(file.path, (part,), True, says)
+    return SourceEdit(file.path, (part,), given is None, says)
 
 
 def gate(file: SourceFile, trail: Trail, rate: ast.expr) -> SourceEdit | None:

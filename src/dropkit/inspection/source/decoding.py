@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 
 _DECLARED = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
 _BLANK = re.compile(rb"^[ \t\f]*(?:#.*)?$")
@@ -74,10 +74,12 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.starts = [0, *(end.end() for end in _LINE_END.finditer(text)), len(text)]
-        if self.starts[-2] != len(text) or not text:
-            return
-        self.starts.pop()
+        if "\r" in text:
+            self.starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
+        else:
+            self.starts = [0, *accumulate(len(line) + 1 for line in text.split("\n")[:-1])]
+        if self.starts[-1] != len(text) or not text:
+            self.starts.append(len(text))
 
     def __len__(self) -> int:
         return max(len(self.starts) - 1, 1)
@@ -101,7 +103,3 @@ class Lines:
         """How the first line ends."""
         found = _LINE_END.search(self.text)
         return found.group() if found else "\n"
-
-    def widths(self) -> list[int]:
-        """How many characters each line has, its end included."""
-        return [end - start for start, end in pairwise(self.starts)]

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from dropkit.inspection.source import calls, modes, wording
 from dropkit.inspection.source.classes import Certainty, Classes, ClassFacts
 from dropkit.inspection.source.decoding import Lines, Unreadable
-from dropkit.inspection.source.names import Names, is_local
-from dropkit.inspection.source.trails import Trail, walk
+from dropkit.inspection.source.names import Names, locals_of
+from dropkit.inspection.source.trails import FUNCTIONS, Trail, walk
 from dropkit.inspection.source.words import HotLines
 from dropkit.records import Place
 
+_SCOPES = (*FUNCTIONS, ast.Lambda)
 _DROPS = {*calls.FUNCTIONAL, *calls.ATTENTION, *calls.MODULES}
 
 
@@ -49,6 +50,7 @@ class SourceFile:
         self.path, self.text, self.tree = path, text, tree
         self.cells = tuple(cells)
         self.lines = Lines(text)
+        self._locals: dict[ast.AST, frozenset[str]] = {}
         self.names = Names()
         self.is_test = tests or wording.is_test_file(path)
 
@@ -68,12 +70,12 @@ class SourceFile:
 
     @cached_property
     def spots(self) -> tuple[Spot, ...]:
-        """All calls of what is imported, in order."""
+        """All calls of torch, flash-attention and xformers."""
         found = []
         for trail in self.trails:
             if isinstance(trail.node, ast.Call):
                 name = self.names.of(trail.node.func)
-                if name and not self._shadowed(trail.node.func, trail):
+                if _of_torch(name) and not self._shadowed(trail.node.func, trail):
                     found.append(Spot(name, trail.node, trail))
         return tuple(found)
 
@@ -87,7 +89,13 @@ class SourceFile:
             function = function.value
         if not isinstance(function, ast.Name) or function.id not in self.names.full:
             return False
-        return self.names.full[function.id].startswith("torch") and is_local(function.id, trail)
+        around = (step.node for step in trail.ways() if isinstance(step.node, _SCOPES))
+        return any(function.id in self._locals_of(node) for node in around)
+
+    def _locals_of(self, function: ast.AST) -> frozenset[str]:
+        if function not in self._locals:
+            self._locals[function] = locals_of(function)
+        return self._locals[function]
 
     @cached_property
     def _classes(self) -> Classes:
@@ -138,12 +146,23 @@ class SourceFile:
         at = node or trail.node
         line = getattr(at, "lineno", 1)
         start = self.lines.offset(line, getattr(at, "col_offset", 0))
-        column = start - self.lines.starts[line - 1] + 1
+        return self.place_at(line, start - self.lines.starts[line - 1] + 1, trail.name)
+
+    def place_at(self, line: int, column: int, function: str = "") -> Place:
+        """The place of a line of the text."""
         for cell in self.cells:
             if cell.first <= line <= cell.last:
                 inside = line - cell.first + 1
-                return Place(f"{self.path}:cell {cell.number}", inside, trail.name, column)
-        return Place(self.path, line, trail.name, column)
+                return Place(f"{self.path}:cell {cell.number}", inside, function, column)
+        return Place(self.path, line, function, column)
+
+    def line_at(self, place: Place) -> int:
+        """The line of the text that a place is."""
+        names = (f"{self.path}:cell {cell.number}" for cell in self.cells)
+        at = next(
+            (cell for cell, n in zip(self.cells, names, strict=True) if n == place.file), None
+        )
+        return place.line if at is None else at.first + place.line - 1
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Where a node begins and ends in the text, in characters."""
@@ -159,13 +178,18 @@ class SourceFile:
         return self.text[start:end]
 
 
-def parse(text: str, path: str, cells: Sequence[Cell] = ()) -> SourceFile | Unreadable:
-    """Read the text of a file; it is never run."""
+def _of_torch(name: str) -> bool:
+    """Whether rules may ask for a call of this name."""
+    return name.startswith(("torch.", "flash_attn.", "xformers."))
+
+
+def parse(
+    text: str, path: str, cells: Sequence[Cell] = (), *, tests: bool = False
+) -> SourceFile | Unreadable:
+    """Read the text of a file; it is never run. `tests`: it is known to be one of tests."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of escapes in strings, which are the file's own affair
+            warnings.simplefilter("ignore")  # of escapes in strings: the file's own affair
             tree = ast.parse(text)
     except SyntaxError as error:
         return Unreadable(path, f"it does not parse: {error.msg}", error.lineno or 0)
@@ -173,4 +197,4 @@ def parse(text: str, path: str, cells: Sequence[Cell] = ()) -> SourceFile | Unre
         return Unreadable(path, "it is nested too deeply for Python's parser")
     except ValueError as error:  # null bytes, lone surrogates
         return Unreadable(path, f"it does not parse: {error}")
-    return SourceFile(path, text, tree, cells)
+    return SourceFile(path, text, tree, cells, tests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from dropkit.inspection.source.trails import FUNCTIONS, Trail
+from dropkit.inspection.source.trails import FUNCTIONS
 
 _STARS = {"torch.nn": "torch.nn", "torch.nn.functional": "torch.nn.functional", "torch": "torch"}
 _KNOWN_BY_STAR = {"nn": "torch.nn", "F": "torch.nn.functional", "torch": "torch"}
@@ -72,17 +72,15 @@ def _told_apart(one: str, other: str) -> bool:
     return one.startswith("torch.") or other.startswith("torch.")
 
 
-def is_local(name: str, trail: Trail) -> bool:
-    """Whether a name is a parameter or a variable of a function that the trail goes through."""
-    for step in trail.ways():
-        if isinstance(step.node, (*FUNCTIONS, ast.Lambda)) and name in parameters(step.node):
-            return True
-        if isinstance(step.node, FUNCTIONS) and any(
-            isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Store)
-            for inner in ast.walk(step.node)
-        ):
-            return True
-    return False
+def locals_of(function: ast.AST) -> frozenset[str]:
+    """The parameters and variables of a function, and of those in it."""
+    stored = {
+        inner.id
+        for inner in ast.walk(function)
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+    }
+    own = parameters(function) if isinstance(function, (*FUNCTIONS, ast.Lambda)) else set()
+    return frozenset(stored | own)
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:

@@ -29,8 +29,9 @@ def read_notebook(data: bytes, path: str) -> tuple[SourceFile | Unreadable, list
     broken: list[Unreadable] = []
     line = 1
     for number, code in codes:
-        tame = _tame(code)
-        fault = _fault(tame, f"{path}:cell {number}")
+        at = f"{path}:cell {number}"
+        tame = code if _fault(code, at) is None else _tame(code)
+        fault = _fault(tame, at)
         if fault:
             broken.append(fault)
             continue

@@ -2,9 +2,13 @@
 
 `torch.nn.functional.dropout` is a function: it knows nothing of the module that calls it, and its
 `training` is True unless it is told otherwise. After `model.eval()` it goes on dropping. On a model
-the rule reports every dropout that was seen to act in evaluation mode. In source it reports calls
-of functional dropout within `forward` (and what `forward` calls) whose mode is not given, where
-nothing before the call asks for the mode and its rate does not hang on it.
+the rule reports every dropout that was seen to act in evaluation mode: as a note where names say
+that it is meant to (a pre-net, Monte Carlo dropout), or where the chance of a mask is computed, as
+in sampling; as a warning where chance decides which way the model goes; else as an error. Draws
+that drop nothing, as in a variational autoencoder, are no finding, but for noise that multiplies
+activations, which is a note. In source it reports calls of functional dropout within `forward` (and
+what `forward` calls) whose mode is not given, where nothing before the call asks for the mode and
+its rate does not hang on it.
 
 Why it matters:
 Two predictions for the same input differ, and both are worse than the one that the network would
@@ -13,7 +17,8 @@ measured so is too low, a served answer changes from call to call, and nothing r
 
 How to fix:
 Pass the mode of the module: `F.dropout(x, self.rate, training=self.training)`; `dropkit lint --fix`
-writes it. Or build an `nn.Dropout` in `__init__`, which follows `train()` and `eval()` by itself.
+writes it where no mode is given. Or build an `nn.Dropout` in `__init__`, which follows `train()`
+and `eval()` by itself.
 
 When to allow:
 Where sampling at prediction is the purpose: Monte Carlo dropout, and the pre-net of Tacotron 2,
@@ -32,11 +37,26 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dropkit.inspection.source import FUNCTIONAL, SourceFile, argument, truth
-from dropkit.records import Finding
+from dropkit.records import Edit, Finding, Severity, Site
 from dropkit.rules.base import Rule
 from dropkit.rules.edits import set_mode
+from dropkit.rules.seen import (
+    evaluated,
+    is_deliberate,
+    named,
+    stays_in_training,
+    strangers,
+    times,
+    whereabouts,
+)
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
+
+_DROPS = ("dropout", "feature_dropout", "alpha_dropout", "recurrent", "path", "weights", "mask")
 
 
 def on_source(file: SourceFile) -> Iterator[Finding]:
@@ -62,12 +82,157 @@ def on_source(file: SourceFile) -> Iterator[Finding]:
         )
 
 
+def on_model(evidence: Evidence) -> Iterator[Finding]:
+    """Sites that were seen to drop in evaluation mode."""
+    elsewhere = strangers(evidence)  # of which dropout-built-in-forward speaks
+    found = False
+    for site in evidence.sites:
+        if not site.fired_in_eval or site.path in elsewhere:
+            continue
+        severity = _severity(site)
+        if severity is not None:
+            found = True
+            yield RULE.finding(
+                _message(evidence, site),
+                evidence=times(evidence, site),
+                severity=severity,
+                site=site,
+                path=site.path,
+                place=site.place,
+                edit=_edit(evidence, site),
+            )
+    if not found:
+        evaluated(evidence)
+
+
+def _severity(site: Site) -> Severity | None:
+    if site.kind == "noise":
+        seen = site.measured
+        is_factor = seen is not None and seen.spread > 0 and abs(seen.mean - 1) < 0.25
+        return "note" if is_factor else None
+    if site.kind not in _DROPS:
+        return None
+    if is_deliberate(site):
+        return "note"
+    if site.kind == "path" and not site.shape:
+        return "warning"
+    return "error" if site.rate is not None else "note"
+
+
+def _message(evidence: Evidence, site: Site) -> str:
+    if site.kind == "noise":
+        return "noise is multiplied on in evaluation mode too; allow it where sampling is the aim"
+    if site.kind == "path" and not site.shape:
+        return "which layers run is left to chance in evaluation mode too"
+    if is_deliberate(site):
+        return f"{named(site)} acts in evaluation mode, as names around it say that it should"
+    if site.rate is None:
+        return "a random mask of computed chances acts in evaluation mode; allow it in sampling"
+    if stays_in_training(evidence, site):
+        return f"{named(site)} acts in evaluation mode: its module stays in training mode"
+    return (
+        f"{named(site)} acts in evaluation mode: nothing at {whereabouts(site)} asks for the mode"
+    )
+
+
+def _edit(evidence: Evidence, site: Site) -> Edit | None:
+    """A module that is nothing but a dropout of somebody's own can become torch's."""
+    module = evidence.module(site.path)
+    if not site.path or module is None or site.rate is None or site.kind not in ("dropout", "mask"):
+        return None
+    is_leaf = not any(True for _ in module.children()) and not module.state_dict()
+    if not is_leaf or site.holder.rpartition(".")[0] != site.path or is_deliberate(site):
+        return None
+    says = f"put torch.nn.Dropout in its place: {site.owner} may do more than drop"
+    return Edit("replace", site.path, "torch.nn.Dropout", {"p": site.rate}, False, says)
+
+
 RULE = Rule(
     name="always-on-dropout",
     code="DK101",
     severity="error",
     page=__doc__,
+    on_model=on_model,
     on_source=on_source,
+    wrong=(
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.last = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.last(F.dropout(self.first(x).relu(), 0.5))
+
+model, inputs = Net(), (ones(2, 8),)
+""",
+        """
+from torch import nn, ones
+
+class Dropout(nn.Dropout):
+    def train(self, mode=True):
+        return super().train(True)
+
+model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Dropout(0.25), nn.Linear(8, 1))
+inputs = (ones(2, 8),)
+""",
+        """
+import torch
+from torch import nn
+
+class Mask(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x * (torch.rand_like(x) >= self.p) / (1 - self.p)
+
+model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Mask(0.2), nn.Linear(8, 1))
+inputs = (torch.ones(2, 8),)
+""",
+    ),
+    right=(
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.rate = nn.Linear(8, 8), nn.Linear(8, 1), 0.5
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x):
+        x = self.drop(self.first(x).relu())
+        x = F.dropout(x, self.rate if self.training else 0.0)
+        if self.training:
+            x = F.dropout(x, 0.2)
+        return self.last(F.dropout(x, 0.2, self.training))
+
+model, inputs = Net(), (ones(2, 8),)
+""",
+        """
+import torch
+from torch import nn
+
+class Variational(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(8, 4), nn.Linear(2, 8)
+
+    def forward(self, x):
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        return self.decoder(z)
+
+model, inputs = Variational(), (torch.ones(2, 8),)
+""",
+    ),
     wrong_source=(
         """
 import torch.nn.functional as F

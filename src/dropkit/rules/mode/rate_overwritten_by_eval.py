@@ -2,8 +2,9 @@
 
 Some models switch dropout off by hand: their `eval()` sets `drop.p = 0`. After the next `train()`
 the rate is still 0, so that training goes on without dropout from the first evaluation to its end.
-In source the rule reports an `eval` (or a `train(False)`) of a module that sets a rate to 0 in a
-class in which nothing sets it again.
+On a model the rule compares the rates that its modules hold before evaluation mode and after it,
+back in training mode. In source it reports an `eval` (or a `train(False)`) of a module that sets a
+rate to 0 in a class in which nothing sets it again.
 
 Why it matters:
 Training loops evaluate once an epoch, so dropout acts in the first epoch alone. Nothing raises; the
@@ -27,12 +28,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dropkit.inspection.source import SourceFile, Trail, number
 from dropkit.inspection.source.classes import ClassFacts
 from dropkit.inspection.source.trails import walk_from
 from dropkit.records import Finding
-from dropkit.rules.base import Rule
+from dropkit.rules.base import NotApplicable, Rule
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
 
 _RATE = re.compile(r"^p$|drop", re.IGNORECASE)
 _SETS_UP = ("__init__",)
@@ -52,8 +57,8 @@ def on_source(file: SourceFile) -> Iterator[Finding]:
         for inner in walk_from(trail):
             if _zeroes(inner) and not _restored(facts, inner):
                 yield RULE.finding(
-                    f"{node.name}() sets {_target(inner)} to 0, and nothing sets it again: after the "
-                    "first evaluation the model trains without it",
+                    f"{node.name}() sets {_target(inner)} to 0, and nothing sets it again: after "
+                    "the first evaluation the model trains without it",
                     evidence=file.line_of(inner.node),
                     place=file.place(inner),
                 )
@@ -80,12 +85,107 @@ def _restored(facts: ClassFacts, zero: Trail) -> bool:
     )
 
 
+def on_model(evidence: Evidence) -> Iterator[Finding]:
+    """Rates that are another after evaluation mode and back."""
+    passes = evidence.passes
+    if not passes.rates_between:
+        raise NotApplicable("no module holds a rate")
+    for name, rate in passes.rates_between.items():
+        later = passes.rates_later.get(name, rate)
+        if later == rate or rate == 0:
+            continue
+        path = name.rpartition(".")[0]
+        yield RULE.finding(
+            f"{name} is {rate:.4g} before eval(), and {later:.4g} once train() is called again: "
+            "after the first evaluation the model trains with another rate",
+            evidence=f"{name} in training mode, before and after one evaluation pass: "
+            f"{rate:.4g}, {later:.4g}",
+            site=next((s for s in evidence.sites if s.holder == name), None),
+            path=path,
+        )
+
+
 RULE = Rule(
     name="rate-overwritten-by-eval",
     code="DK107",
     severity="error",
     page=__doc__,
+    on_model=on_model,
     on_source=on_source,
+    wrong=(
+        """
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1)
+
+    def eval(self):
+        self.drop.p = 0.0
+        return super().eval()
+
+    def train(self, mode=True):
+        if not mode:
+            self.drop.p = 0.0
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.last(self.drop(self.first(x).relu()))
+
+model, inputs = Net(), (ones(2, 8),)
+""",
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.dropout = nn.Linear(8, 8), nn.Linear(8, 1), 0.5
+
+    def forward(self, x):
+        if not self.training:
+            self.dropout = 0.0
+        return self.last(F.dropout(self.first(x).relu(), self.dropout))
+
+model, inputs = Net(), (ones(2, 8),)
+""",
+    ),
+    right=(
+        """
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1)
+
+    def train(self, mode=True):
+        self.drop.p = 0.5 if mode else 0.0
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.last(self.drop(self.first(x).relu()))
+
+model, inputs = Net(), (ones(2, 8),)
+""",
+        """
+from torch import nn, ones
+
+class Rising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(8, 8), nn.Dropout(0.1), nn.Linear(8, 1)
+
+    def forward(self, x):
+        if self.training:
+            self.drop.p = min(0.5, self.drop.p + 0.01)
+        return self.last(self.drop(self.first(x).relu()))
+
+model, inputs = Rising(), (ones(2, 8),)
+""",
+    ),
     wrong_source=(
         """
 from torch import nn

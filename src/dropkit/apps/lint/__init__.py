@@ -1,0 +1,1 @@
+"""`dropkit lint`: finds files, lets rules judge them, and writes what is fixed."""
