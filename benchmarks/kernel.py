@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import dropkit.functional as F
+import kernel_wanted
 import training_step
 from dropkit.kernel import native
 
@@ -278,6 +279,9 @@ def main() -> None:
     for line in report(asked.quick):
         print(line, flush=True)
         lines.append(line)
+    wanted = ["", *kernel_wanted.section(lines)]
+    print("\n".join(wanted))
+    lines += wanted
     if asked.write:
         asked.write.write_text("\n".join(lines) + "\n", "utf-8")
 
