@@ -28,11 +28,16 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from dropkit.inspection.source import ATTENTION, SourceFile, argument, truth
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.edits import gate, set_mode
+from dropkit.rules.seen import evaluated, is_deliberate, stays_in_training, strangers, times
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
 
 
 def on_source(file: SourceFile) -> Iterator[Finding]:
@@ -59,12 +64,103 @@ def on_source(file: SourceFile) -> Iterator[Finding]:
         )
 
 
+def on_model(evidence: Evidence) -> Iterator[Finding]:
+    """Attention calls that were seen to drop in evaluation mode."""
+    elsewhere = strangers(evidence)
+    found = False
+    for site in evidence.sites:
+        if site.kind != "attention" or not site.fired_in_eval or site.path in elsewhere:
+            continue
+        found = True
+        rate = "" if site.rate is None else f" with the rate {site.rate:.4g}"
+        why = "its rate does not hang on the mode"
+        if stays_in_training(evidence, site):
+            why = "its module stays in training mode"
+        yield RULE.finding(
+            f"attention weights are dropped{rate} in evaluation mode: {why}",
+            evidence=times(evidence, site),
+            severity="note" if is_deliberate(site) else None,
+            site=site,
+            path=site.path,
+            place=site.place,
+        )
+    if not found:
+        evaluated(evidence)
+
+
 RULE = Rule(
     name="ungated-attention-dropout",
     code="DK103",
     severity="error",
     page=__doc__,
+    on_model=on_model,
     on_source=on_source,
+    wrong=(
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rate, self.qkv, self.out = 0.1, nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.out(F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate))
+
+model, inputs = Attention(), (ones(2, 4, 8),)
+""",
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.qkv, self.out = nn.Dropout(0.2), nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x):
+        q, k, v = (y[:, None] for y in self.qkv(x).chunk(3, dim=-1))
+        y = F.scaled_dot_product_attention(q, k, v, None, self.drop.p, is_causal=True)
+        return self.out(y[:, 0])
+
+model = nn.ModuleList([Attention()]).append(nn.Linear(8, 1))
+model = nn.Sequential(*model)
+inputs = (ones(2, 4, 8),)
+""",
+    ),
+    right=(
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rate, self.qkv, self.out = 0.1, nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        rate = self.rate if self.training else 0.0
+        return self.out(F.scaled_dot_product_attention(q, k, v, dropout_p=rate))
+
+model, inputs = Attention(), (ones(2, 4, 8),)
+""",
+        """
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+model, inputs = Net(), (ones(2, 4, 8),)
+""",
+    ),
     wrong_source=(
         """
 import torch.nn.functional as F
