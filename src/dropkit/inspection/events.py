@@ -53,7 +53,8 @@ def _events(trace: Trace) -> Iterator[Event]:
     explained: set[int] = set()
     for draw in trace.draws:
         if draw.call is None and draw.rate is not None:
-            explained.add(id(draw))
+            keys = (key for source in draw.node.inputs for key in source.draws)
+            explained.update(map(id, (draw, *keys)))
             yield _of_operator(draw)
     for met in trace.applications:
         draws = [draw for draw in met.noise.draws if draw.call is None]
@@ -65,17 +66,9 @@ def _events(trace: Trace) -> Iterator[Event]:
         if draws:
             explained.update(id(draw) for draw in draws)
             yield _of_choice(choice, draws[0])
-    keys = {id(draw) for node in trace.nodes for draw in _keys(node)}
     for draw in trace.draws:
-        if draw.call is None and id(draw) not in explained | keys:
+        if draw.call is None and id(draw) not in explained:
             yield Event(draw.where, "random", None, draw.name, True, None, draw.node, ())
-
-
-def _keys(node: Node) -> Iterator[Draw]:
-    """Draws of keys for dropkit's own operator, which drops by them."""
-    if node.name == "dropout":
-        for source in node.inputs:
-            yield from source.draws
 
 
 def _of_call(call: Call) -> Event:

@@ -13,6 +13,7 @@ from dropkit.errors import SettingError
 from dropkit.inspection import twins
 from dropkit.inspection.mapping import sites_of
 from dropkit.inspection.passes import Passes, mapped, run, said, tensors
+from dropkit.inspection.runs import Run, runs_of
 from dropkit.intercept.trace import Trace
 from dropkit.records import Need, Site
 
@@ -37,6 +38,14 @@ class Evidence:
     """Whether it is fine-tuned."""
     purpose: str | None = None
     """train or inference: what it is about to do; None: not said."""
+    _runs: list[Run] = field(default_factory=list, repr=False)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The sites that ran, each with the passes in which it did."""
+        if not self._runs:
+            self._runs.extend(runs_of(self.passes, self.sites))
+        return tuple(self._runs)
 
     @property
     def has(self) -> frozenset[Need]:

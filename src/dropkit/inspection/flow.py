@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from dropkit.intercept.facts import BATCH_NORMS
 from dropkit.intercept.trace import INPUT, NOISE, PARAMETER, Node
 from dropkit.records import Neighbour
 from dropkit.records.sites import Step
@@ -20,11 +21,7 @@ _ACTIVATIONS = (
 _NAMES: dict[Step, tuple[str, ...]] = {
     "linear": ("addmm", "mm", "bmm", "baddbmm", "linear", "mkldnn_linear", "_addmm_activation"),
     "convolution": ("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution"),
-    "batch_norm": (
-        *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
-        *("cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "batch_norm"),
-        *("_batch_norm_no_update", "_native_batch_norm_legit_functional"),
-    ),
+    "batch_norm": BATCH_NORMS,
     "norm": ("native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm", "layer_norm"),
     "activation": (*_ACTIVATIONS, *(f"{name}_" for name in _ACTIVATIONS)),
     "softmax": ("_softmax", "_safe_softmax", "softmax", "_log_softmax", "_masked_softmax"),
@@ -68,6 +65,8 @@ def step(node: Node) -> Step:
         return "dropout"
     if "attention" in node.name or "attn" in node.name:
         return "attention"
+    if node.owner in ("LSTM", "GRU", "RNN") and node.inputs:
+        return "recurrence"  # which is a loop of small operations where no kernel takes it whole
     if found == "linear":
         return "linear" if any(weighs(source) for source in node.inputs) else "matmul"
     if found == "batch_norm" and "InstanceNorm" in node.owner:

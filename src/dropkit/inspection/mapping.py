@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -12,7 +13,7 @@ from dropkit.inspection.events import Event, events
 from dropkit.inspection.flow import before, neighbours
 from dropkit.inspection.passes import Passes
 from dropkit.inspection.roles import role
-from dropkit.intercept.trace import Node, Trace
+from dropkit.intercept.trace import NOISE, Node, Trace
 from dropkit.records import Measured, Neighbour, Site, SiteKind
 
 Key = tuple[object, ...]
@@ -21,8 +22,20 @@ _NEAR = 0.02
 """How far a factor may be from what would make up for another, and still be meant to."""
 
 
-def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
-    """All sites of a model, in the order in which they ran; those that never ran come last."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """All times that one site ran."""
+
+    events: list[Event]
+    trace: Trace
+    """Of the pass in which it was seen first."""
+    trained: bool
+    """Whether that was a training pass."""
+    evaluated: bool
+
+
+def grouped(passes: Passes) -> list[Group]:
+    """What ran, by site, in the order in which it ran."""
     trained: dict[Key, list[Event]] = {}
     traces: dict[Key, Trace] = {}
     for trace in passes.train:
@@ -33,15 +46,20 @@ def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
     evaluated: dict[Key, list[Event]] = {}
     for event in events(passes.evaluation):
         evaluated.setdefault(_key(event), []).append(event)
+    found = [
+        Group(group, traces[key], True, bool(evaluated.pop(key, ())))
+        for key, group in trained.items()
+    ]
+    return found + [Group(group, passes.evaluation, False, True) for group in evaluated.values()]
+
+
+def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
+    """All sites of a model, in the order in which they ran; those that never ran come last."""
     skipped = {where.path for where in passes.evaluation.fused}
     holders = _Holders(passes.rates)
     found = [
-        _site(group, traces[key], bool(evaluated.pop(key, ())), skipped, holders)
-        for key, group in trained.items()
-    ]
-    found += [
-        _site(group, passes.evaluation, True, skipped, holders, trained=False)
-        for group in evaluated.values()
+        _site(g.events, g.trace, g.evaluated, skipped, holders, trained=g.trained)
+        for g in grouped(passes)
     ]
     held = {site.holder for site in found}
     return (*found, *(site for site in _idle(model, passes) if site.holder not in held))
@@ -58,7 +76,7 @@ def _site(
     skipped: set[str],
     holders: _Holders,
     *,
-    trained: bool = True,
+    trained: bool,
 ) -> Site:
     asked = [event for event in group if event.asked]
     first = (asked or group)[0]
@@ -69,6 +87,8 @@ def _site(
     in_step = _is_step(mine)
     rate = first.rate if first.asked or not trained else 0.0
     rate = None if rate is None else round(rate, 12)  # 1 - 0.9
+    if rate is not None and first.x is None:
+        rate = holders.chosen(where.path, rate)
     return Site(
         path=where.path,
         owner=where.owner,
@@ -115,8 +135,8 @@ def _around(
 def _is_step(group: Sequence[Event]) -> bool:
     """Whether its calls are steps in time.
 
-    Each hangs on what the one before gave, and what all together run over has their number for one
-    of its sizes, in an axis that a single step does not have.
+    Each hangs on what the one before gave, and of something they take one part each: of a size that
+    is their number, or one more, where the last of a sequence is only predicted.
     """
     if len(group) < 2 or group[1].x is None or group[0].result is None:
         return False
@@ -124,16 +144,14 @@ def _is_step(group: Sequence[Event]) -> bool:
     past = list(before(group[1].x))
     if group[1].x is not earlier and all(node is not earlier for node in past):
         return False
+    number = len(group)
     return any(
-        len(group) in node.shape and len(node.shape) > len(group[0].shape) - _repeats(node)
+        count >= number
         for node in past
-        if node.origin
+        if node.origin & ~NOISE
+        for size, count in node.cuts.items()
+        if size in (number, number + 1)
     )
-
-
-def _repeats(node: Node) -> int:
-    """A table of indices has one axis less than what is looked up by it."""
-    return 1 if node.name == "input" and len(node.shape) == 2 else 0
 
 
 def _is_within(path: str, outer: str) -> bool:
@@ -193,6 +211,13 @@ class _Holders:
             for name in (*own, *parts):
                 return name
         return ""
+
+    def chosen(self, path: str, chance: float) -> float:
+        """Of a choice with some chance, the rate: what an attribute says, else the smaller side."""
+        other = round(1 - chance, 12)
+        if self.find(path, chance) or self.find(path, other):
+            return chance if self.find(path, chance) else other
+        return min(chance, other)
 
 
 def _is_part(name: str, place: str) -> bool:

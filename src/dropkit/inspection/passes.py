@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.intercept import untouched, watching
-from dropkit.intercept.trace import Trace
+from dropkit.intercept.trace import Node, Trace
 from dropkit.intercept.untouched import RandomState
 
-_MOST = 12
+_MOST = 8
 """Training passes, where layers are skipped at random, or masks are few."""
 _ENOUGH = 4096
 """Draws of a mask that somebody wrote, after which its rate is known well enough."""
@@ -42,6 +42,8 @@ class Passes:
     zeroed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By name of a parameter: elements that a pass set to 0, and how many it has."""
     unseen: list[str] = field(default_factory=list)
+    still: Trace | None = None
+    """A training pass in which nothing was dropped, where a batch norm was seen beside dropout."""
 
 
 def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Passes:
@@ -66,12 +68,15 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         _switch(model, True, unseen)
         later = dict(held_rates(model))
         zeroed = before.zeroed()
+        still = None
+        if train[-1].normed and train[-1].failed is None and train[-1].drew():
+            still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
         if state.moved_elsewhere:
             unseen.append(
                 "draws of Python's or NumPy's generator: the model uses one, and which way it goes "
                 "may hang on it"
             )
-    return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen)
+    return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen, still)
 
 
 def _switch(model: nn.Module, training: bool, unseen: list[str]) -> None:
@@ -92,12 +97,18 @@ def said(error: BaseException) -> str:
 
 
 def _pass(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool, meta: bool
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    train: bool,
+    meta: bool,
+    still: bool = False,
 ) -> Trace:
     """One pass, with gradients in training as in training, and without as at inference."""
     device = torch.device("meta") if meta else None
     args, kwargs = copied((args, kwargs), device)
-    with torch.set_grad_enabled(train), watching(model, calls=train) as watch:
+    with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
         for tensor in tensors((args, kwargs)):
             watch.given(tensor)
         try:
@@ -121,7 +132,13 @@ def _wants_more(traces: list[Trace]) -> bool:
                 key = met.noise.draws[0].where.key
                 drawn[key] = drawn.get(key, 0) + met.counts[0]
     few = any(count < _ENOUGH for count in drawn.values())
-    return (few or bool(last.choices)) and spent < _PATIENCE
+    return (few or any(map(_is_open, last.choices))) and spent < _PATIENCE
+
+
+def _is_open(choice: Node) -> bool:
+    """Whether a choice can go either way; at a rate of 0 it cannot."""
+    known = [node.chance for node in choice.inputs if node.chance is not None]
+    return not any(chance.nonzero in (0.0, 1.0) for chance in known)
 
 
 def held_rates(model: nn.Module) -> Iterator[tuple[str, float]]:

@@ -27,6 +27,11 @@ _DROPS = {
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "_cudnn_rnn", "miopen_rnn"}
 FUSED = {"_transformer_encoder_layer_fwd", "_native_multi_head_attention"}
 """Paths that torch takes in eval mode, with no dropout in them."""
+BATCH_NORMS = (
+    *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+    *("cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "batch_norm"),
+    *("_batch_norm_no_update", "_native_batch_norm_legit_functional"),
+)
 LIKE = (
     *("empty", "zeros", "ones", "full", "scalar_tensor", "arange", "new_empty", "new_zeros"),
     *("new_ones", "new_full", "empty_like", "zeros_like", "ones_like", "full_like"),

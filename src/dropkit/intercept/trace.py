@@ -66,6 +66,8 @@ class Node:
     """The numbers among its arguments, in order."""
     lists: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Of dropkit's own operators: lists among the arguments, by name."""
+    cuts: dict[int, int] = field(default_factory=dict)
+    """Single parts that were taken of it along an axis, one by one: by the axis' size, how many."""
     draws: tuple[Draw, ...] = ()
     """Of a value that hangs on draws and constants alone."""
     chance: Chance | None = None
@@ -125,6 +127,18 @@ class Application:
 
 
 @dataclass(slots=True, eq=False)
+class Normed:
+    """What came into a batch norm."""
+
+    path: str
+    """Of its module."""
+    rows: int
+    """How many values each channel had."""
+    variances: tuple[float, ...]
+    """By channel."""
+
+
+@dataclass(slots=True, eq=False)
 class Trace:
     """All of one pass."""
 
@@ -136,6 +150,8 @@ class Trace:
     """Drawn values that Python looked at: which way a model goes hangs on them."""
     fused: list[Where] = field(default_factory=list)
     """Modules of which a fused path of torch did the work, dropouts left out."""
+    normed: dict[int, Normed] = field(default_factory=dict)
+    """By the number of its node: what came into a batch norm; without values it is not there."""
     built: list[Where] = field(default_factory=list)
     """Modules that ran and are none of the model's: made in forward, or held in a list."""
     strangers: list[object] = field(default_factory=list)

@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.intercept.attaching import OPENED
-from dropkit.intercept.facts import FUSED, LIKE, facts
+from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
 from dropkit.intercept.noise import application, is_application, noticed, of_draw
 from dropkit.intercept.operations import operation
 from dropkit.intercept.trace import (
@@ -38,6 +38,7 @@ from dropkit.intercept.trace import (
     Call,
     Draw,
     Node,
+    Normed,
     Trace,
     Where,
     shape_of,
@@ -47,15 +48,17 @@ from dropkit.records import Place
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _SCALARS = (int, float)
+_CUTS = ("select", "slice", "unbind", "split", "chunk")
 
 
 @contextmanager
-def watching(model: nn.Module, *, calls: bool = True) -> Iterator[Watch]:
+def watching(model: nn.Module, *, calls: bool = True, still: bool = False) -> Iterator[Watch]:
     """Look on at what a model does within the block, in this thread.
 
     Args:
         model: what runs; modules that are not its own are seen as well, and noted.
         calls: whether the functions that drop are seen, too. With it torch takes no fused path.
+        still: whether those functions, and dropkit's own, are to drop nothing.
     """
     watch = Watch(model)
     with ExitStack() as stack:
@@ -65,8 +68,8 @@ def watching(model: nn.Module, *, calls: bool = True) -> Iterator[Watch]:
         after = hooks.register_module_forward_hook(watch.after, always_call=True)
         stack.callback(after.remove)
         if calls:
-            stack.enter_context(_Calls(watch))
-        stack.enter_context(_Operators(watch))
+            stack.enter_context(_Calls(watch, still))
+        stack.enter_context(_Operators(watch, still))
         yield watch
 
 
@@ -76,7 +79,8 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         self.trace = Trace()
         self.thread = get_ident()
-        self.paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
+        self.model = model
+        self.paths = _paths(model)
         self.within: list[tuple[str, nn.Module]] = [("", model)]
         self.calls: list[Call] = []
         self.entry = sys._getframe(3)
@@ -102,6 +106,9 @@ class Watch:
         if get_ident() != self.thread:
             return
         path = self.paths.get(id(module))
+        if path is None:  # of what the model has come to hold since
+            self.paths = _paths(self.model)
+            path = self.paths.get(id(module))
         if path is None:
             outer = self.within[-1][0]
             path = f"{outer}.{type(module).__name__}" if outer else type(module).__name__
@@ -167,6 +174,7 @@ class Watch:
         storages = {_storage(tensor) for tensor in given}
         results = list(_tensors(out))
         if not known.mutates and results and all(_storage(x) in storages for x in results):
+            _cut(known, args, given, self.node(given[0]))
             return  # views
         if known.name in FUSED:
             self.trace.fused.append(self.where())
@@ -189,6 +197,9 @@ class Watch:
         if known.name == "dropout" and "strides" in known.names:
             node.lists["strides"] = tuple(known.argument("strides", args, kwargs) or ())
         self.trace.nodes.append(node)
+        if known.name in BATCH_NORMS:
+            normed = _normed(path, given[0])
+            self.trace.normed.update({} if normed is None else {node.number: normed})
         for source in inputs:
             source.users.append(node)
         if dropped is not None or draws:
@@ -233,9 +244,9 @@ class Watch:
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator as it is dispatched."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, still: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.watch = watch
+        self.watch, self.still = watch, still
 
     def __torch_dispatch__(
         self,
@@ -246,6 +257,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operator, and look at it."""
         kwargs = kwargs or {}
+        if self.still and facts(func).name == "dropout" and facts(func).dropped(args, kwargs):
+            return args[0].clone()
         result = func(*args, **kwargs)
         if get_ident() == self.watch.thread:
             self.watch.saw(func, args, kwargs, result)
@@ -255,9 +268,9 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Calls(TorchFunctionMode):
     """Sees the functions of torch that drop, with what they were given."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, still: bool) -> None:
         super().__init__()
-        self.watch = watch
+        self.watch, self.still = watch, still
 
     def __torch_function__(
         self,
@@ -275,7 +288,10 @@ class _Calls(TorchFunctionMode):
         watch = self.watch
         if found is None or watch.calls or get_ident() != watch.thread:
             return func(*args, **kwargs)
-        rate = found.arguments["dropout_p" if found.is_attention else "p"]
+        name = "dropout_p" if found.is_attention else "p"
+        if self.still:
+            return found.run(**{name: 0.0})
+        rate = found.arguments[name]
         call = Call(
             name=found.name.removesuffix("_"),
             where=watch.where(),
@@ -292,6 +308,36 @@ class _Calls(TorchFunctionMode):
             watch.calls.pop()
         call.result = watch.node(result) if isinstance(result, Tensor) else None
         return result
+
+
+def _cut(known: Facts, args: tuple[Any, ...], given: Sequence[Tensor], node: Node | None) -> None:
+    """Note what is taken of a value one part at a time: x[:, t], unbind, split."""
+    if node is None or known.name not in _CUTS or given[0].is_nested:
+        return
+    x, numbers = given[0], [value for value in args[1:] if isinstance(value, int)]
+    axis = numbers[0] if known.name in ("select", "slice", "unbind") and numbers else 0
+    if known.name in ("split", "chunk"):
+        axis = numbers[1] if len(numbers) > 1 else 0
+    size = x.shape[axis] if x.dim() else 0
+    single = known.name != "slice" or (len(numbers) > 2 and numbers[2] - numbers[1] == 1)
+    single = single and (known.name != "split" or numbers[:1] == [1])
+    if single:
+        count = 1 if known.name in ("select", "slice") else size
+        node.cuts[size] = node.cuts.get(size, 0) + count
+
+
+def _normed(path: str, x: Tensor) -> Normed | None:
+    """What comes into a batch norm, by channel."""
+    if x.is_meta or x.dim() < 2 or type(x) not in (Tensor, nn.Parameter):
+        return None
+    with torch.no_grad():
+        rows = x.detach().float().transpose(0, 1).flatten(1)
+        return Normed(path, rows.shape[1], tuple(rows.var(1, unbiased=False).tolist()))
+
+
+def _paths(model: nn.Module) -> dict[int, str]:
+    """By identity of a module: where the model holds it, the first place where it does."""
+    return {id(module): path for path, module in reversed(list(model.named_modules()))}
 
 
 def _storage(tensor: Tensor) -> int | None:

@@ -1,0 +1,248 @@
+"""The map finds every way to drop, says what was seen, and leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dropkit
+from dropkit.errors import SettingError
+from dropkit.intercept import untouched, watching
+from dropkit.records import Site
+from map_models import Everything, Shared, Steps, Writes
+
+X = torch.linspace(-1, 1, 2 * 5 * 8).view(2, 5, 8)
+
+
+def by_line(found: tuple[Site, ...] | list[Site]) -> list[tuple[object, ...]]:
+    return [(s.path, s.kind, s.role, s.rate, s.fired_in_train, s.fired_in_eval) for s in found]
+
+
+EXPECTED = [
+    ("drop", "dropout", "hidden", 0.3, True, False),
+    ("path", "path", "path", 0.25, True, False),
+    ("attention", "dropout", "attention", 0.1, True, False),
+    ("lstm", "recurrent", "recurrent", 0.2, True, False),
+    ("", "path", "path", 0.15, True, False),
+    ("", "mask", "recurrent", 0.25, True, False),
+    ("", "dropout", "recurrent", 0.4, True, False),
+    ("", "attention", "attention", 0.05, True, True),
+    ("idle", "dropout", "input", 0.6, False, False),
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_every_way_to_drop_is_a_site(device: str) -> None:
+    model = Everything().to(device)
+    found = dropkit.sites(model, X)
+    assert by_line(list(found)) == EXPECTED
+    assert [site.holder for site in found] == [
+        "drop.p",
+        "",
+        "attention.dropout",
+        "lstm.dropout",
+        "layerdrop",
+        "",
+        "dropout",
+        "",
+        "idle.p",
+    ]
+    assert found.meta is (device == "meta")
+    assert found.unseen == ()
+
+
+def test_a_site_knows_its_line_and_its_neighbours() -> None:
+    found = dropkit.sites(Everything(), X)
+    functional = next(site for site in found if site.rate == 0.4)
+    file, line = functional.source or ("", 0)
+    assert file.endswith("map_models.py")
+    with open(file, encoding="utf-8") as source:
+        assert "F.dropout" in source.readlines()[line - 1]
+    drop = found[0]
+    assert [near.step for near in drop.fed_by] == ["activation", "linear", "input"]
+    assert {"dropout", "residual_add", "linear", "softmax"} < {near.step for near in drop.feeds}
+    assert drop.shape == (2, 5, 8) and drop.calls == 1
+
+
+def test_masks_are_measured_where_there_are_values() -> None:
+    path, mask = (dropkit.sites(Everything(), X)[at] for at in (1, 5))
+    assert path.measured is not None and path.shared == (1, 2)
+    assert path.measured.scale == pytest.approx(1 / 0.75)
+    assert mask.measured is not None and mask.measured.scale == pytest.approx(1 / 0.75)
+    share = mask.measured.dropped / mask.measured.drawn
+    assert abs(share - 0.25) < 6 * (0.25 * 0.75 / mask.measured.drawn) ** 0.5
+    assert all(site.measured is None for site in dropkit.sites(Everything().to("meta"), X))
+
+
+@pytest.mark.parametrize(("locked", "in_step"), [(False, [False, True]), (True, [False])])
+def test_steps_of_a_recurrence(locked: bool, in_step: list[bool]) -> None:
+    found = dropkit.sites(Steps(locked), torch.ones(2, 7, 4))
+    assert [site.in_step for site in found] == in_step
+    assert found[-1].calls == (1 if locked else 7)
+
+
+def test_depth_is_no_time() -> None:
+    (site,) = dropkit.sites(Shared(), X[:, :4])
+    assert site.calls == 4 and not site.in_step
+
+
+def test_fused_paths_are_seen() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    found = dropkit.sites(layer, X)
+    assert [site.path for site in found] == ["self_attn", "dropout1", "dropout", "dropout2"]
+    assert all(site.bypassed and site.fired_in_train and not site.fired_in_eval for site in found)
+    slow = dropkit.sites(nn.TransformerEncoderLayer(8, 2, 16), X)
+    assert len(slow) == 4
+
+
+def test_our_own_layers_are_sites() -> None:
+    model = nn.Sequential(
+        nn.Conv1d(8, 8, 1), dropkit.nn.Dropout1d(0.2), dropkit.nn.DropPath(0.3), nn.Flatten()
+    )
+    found = dropkit.sites(model, X.transpose(1, 2))
+    assert [(site.kind, site.rate, site.shared) for site in found] == [
+        ("feature_dropout", 0.2, (2,)),
+        ("path", 0.3, (1, 2)),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, of scripting
+def test_scripted_and_compiled_models_are_seen() -> None:
+    inner = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
+    (compiled,) = dropkit.sites(torch.compile(inner), X)  # type: ignore[arg-type]
+    assert (compiled.path, compiled.rate) == ("1", 0.5)
+    (scripted,) = dropkit.sites(torch.jit.script(inner), X)
+    assert scripted.fired_in_train and not scripted.fired_in_eval and scripted.rate == 0.5
+
+
+def bits(x: Tensor) -> Tensor:
+    return x.detach().reshape(-1).view(torch.uint8)
+
+
+class State:
+    """All of a model, and the random state, to the bit."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tensors = {
+            name: (id(x), x.clone(), x.grad) for name, x in model.state_dict(keep_vars=True).items()
+        }
+        self.modes = [module.training for module in model.modules()]
+        self.dicts = [
+            {k: v.copy() if isinstance(v, list | dict | set) else v for k, v in vars(m).items()}
+            for m in model.modules()
+        ]
+        self.random = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+
+    def assert_same(self, other: State) -> None:
+        assert self.tensors.keys() == other.tensors.keys()
+        for name, (number, value, grad) in self.tensors.items():
+            assert other.tensors[name][0] == number and other.tensors[name][2] is grad
+            assert torch.equal(bits(value), bits(other.tensors[name][1]))
+        assert self.modes == other.modes and self.random[1:] == other.random[1:]
+        assert torch.equal(self.random[0], other.random[0])
+        assert [list(d) for d in self.dicts] == [list(d) for d in other.dicts]
+        for mine, theirs in zip(self.dicts, other.dicts, strict=True):
+            for name in mine:
+                assert mine[name] is theirs[name] or mine[name] == theirs[name], name
+
+
+def test_nothing_is_left_of_it() -> None:
+    model, x = Everything().eval(), X.clone()
+    model.drop.train()
+    before = State(model)
+    dropkit.audit(model, x)
+    before.assert_same(State(model))
+    assert torch.equal(x, X)
+    assert not torch.nn.modules.module._global_forward_hooks
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_nothing_is_left_where_a_model_writes_and_raises() -> None:
+    model, x = Writes(), torch.ones(3, 4)
+    before = State(model)
+    found = dropkit.sites(model, x)
+    assert any("RuntimeError: enough" in line for line in found.unseen)
+    before.assert_same(State(model))
+    assert torch.equal(x, torch.ones(3, 4))
+    assert model.drop.p == 0.5 and model.calls == 0 and model.log == []
+
+
+def test_nothing_is_left_of_an_interrupted_look() -> None:
+    class Interrupted(Writes):
+        def forward(self, x: Tensor) -> Tensor:
+            super().forward(x)
+            raise KeyboardInterrupt
+
+    model = Interrupted()
+    before = State(model)
+    with pytest.raises(KeyboardInterrupt):
+        dropkit.sites(model, torch.ones(3, 4))
+    before.assert_same(State(model))
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_mutant_a_trace_would_be_seen() -> None:
+    model = Writes()
+    before = State(model)
+    model(torch.ones(3, 4))
+    with pytest.raises(AssertionError):
+        before.assert_same(State(model))
+
+
+def test_a_gradient_is_left_as_it_was() -> None:
+    model = nn.Linear(3, 3)
+    model(torch.ones(1, 3)).sum().backward()
+    grad = model.weight.grad
+    assert grad is not None
+    was = grad.clone()
+    with untouched(model):
+        grad.zero_()
+        model.weight.grad = None
+    assert model.weight.grad is grad and torch.equal(grad, was)
+
+
+def test_other_threads_and_other_models_are_not_seen() -> None:
+    model, other = nn.Dropout(0.5), nn.Dropout(0.5)
+    with watching(model) as watch:
+        other(X)
+        model(X)
+    assert [call.where.path for call in watch.trace.calls] == ["Dropout", ""]
+    assert [where.path for where in watch.trace.built] == ["Dropout"]
+
+
+def test_a_model_that_looks_at_values_runs_on_made_up_ones() -> None:
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.linear(x)
+            return F.dropout(x, 0.2, self.training) if x.sum() > -1e9 else x
+
+    (site,) = dropkit.sites(Looks().to("meta"), X)
+    assert (site.rate, site.fired_in_train) == (0.2, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "said"),
+    [
+        (nn.Linear(3, 3), torch.ones(2, 4), r"given \(2, 4\).*mat1 and mat2 shapes"),
+        ("model", torch.ones(2), "expected a torch.nn.Module; got str"),
+        (nn.LSTM(3, 3), "text", "given no tensor"),
+    ],
+)
+def test_what_cannot_be_run_is_told(model: nn.Module, x: Tensor, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        dropkit.sites(model, x)
+
+
+def test_a_copy_of_a_map_is_a_value() -> None:
+    found = dropkit.sites(nn.Dropout(0.5), X)
+    assert copy.copy(found) == found and found[""] == found.sites and len(found) == 1
