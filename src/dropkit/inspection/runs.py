@@ -1,0 +1,129 @@
+"""Sites with the passes in which they ran: what a rule follows through a model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from dropkit.inspection.events import Event
+from dropkit.inspection.flow import before, moves, step, weighs
+from dropkit.inspection.mapping import grouped
+from dropkit.inspection.passes import Passes
+from dropkit.intercept.trace import INPUT, NOISE, Node, Trace
+from dropkit.records import Site
+from dropkit.records.sites import Step
+
+FAR = 24
+"""Operations to which a way is followed: two blocks of any model, and no more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """An operation that was reached, and how."""
+
+    node: Node
+    step: Step
+    between: tuple[Node, ...] = ()
+    """Operations that were passed, what only moves elements left out."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What was passed."""
+        return tuple(step(node) for node in self.between)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A site, and all times that it ran in the passes."""
+
+    site: Site
+    events: tuple[Event, ...]
+    trace: Trace
+    trained: bool
+    """Whether that was in training."""
+
+    @property
+    def x(self) -> Node | None:
+        """What came in at first."""
+        return self.events[0].x
+
+    @property
+    def result(self) -> Node | None:
+        """What went out at first."""
+        return self.events[0].result
+
+    @property
+    def acts(self) -> bool:
+        """Whether it dropped in training, at a rate above 0."""
+        rate = self.site.rate
+        return self.site.fired_in_train and (rate is None or rate > 0)
+
+    def onward(self, *through: Step) -> Iterator[Way]:
+        """Operations that its result comes to, over nothing but what is in `through`."""
+        for event in self.events[:1]:
+            if event.result is not None:
+                yield from _ways(event.result.users, lambda node: node.users, through)
+
+    def backward(self, *through: Step) -> Iterator[Way]:
+        """Operations that it came from, over nothing but what is in `through`."""
+        for event in self.events[:1]:
+            if event.x is not None:
+                yield from _ways([event.x], lambda node: node.inputs, through)
+
+    def is_given(self, node: Node) -> bool:
+        """Whether a value is one that the model gave."""
+        return any(node is output for output in self.trace.outputs)
+
+    @property
+    def is_output(self) -> bool:
+        """Whether what it dropped is what the model gave, only moved."""
+        result = self.result
+        return result is not None and any(self.is_given(node) for node in _moved(result))
+
+    def is_made_of(self, node: Node) -> bool:
+        """Whether a value hangs on what this site gave."""
+        return self.result is not None and (
+            node is self.result or any(other is self.result for other in before(node))
+        )
+
+
+def runs_of(passes: Passes, sites: Iterable[Site]) -> tuple[Run, ...]:
+    """The sites that ran, in their order."""
+    return tuple(
+        Run(site, tuple(group.events), group.trace, group.trained)
+        for site, group in zip(sites, grouped(passes), strict=False)
+    )
+
+
+def _moved(node: Node) -> Iterator[Node]:
+    """A value, and what is the same with its elements moved."""
+    yield node
+    for user in node.users:
+        if moves(user) and len(_values(user)) == 1:
+            yield from _moved(user)
+
+
+def _values(node: Node) -> list[Node]:
+    return [source for source in node.inputs if source.origin & INPUT]
+
+
+def _ways(
+    start: Iterable[Node], onward: Callable[[Node], Iterable[Node]], through: Collection[Step]
+) -> Iterator[Way]:
+    queue: deque[tuple[Node, tuple[Node, ...]]] = deque((node, ()) for node in start)
+    seen: set[int] = set()
+    while queue:
+        node, between = queue.popleft()
+        if node.number in seen or len(between) > FAR or node.is_noise or not node.origin & ~NOISE:
+            continue
+        seen.add(node.number)
+        if moves(node):
+            queue.extend((following, between) for following in onward(node))
+            continue
+        if weighs(node):
+            continue
+        here = step(node)
+        yield Way(node, here, between)
+        if here in through:
+            queue.extend((following, (*between, node)) for following in onward(node))
