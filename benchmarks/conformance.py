@@ -42,7 +42,9 @@ WHY = {
     "part, so that too many are.",
     "rate_by_position": "What lies near a border is in fewer blocks than what lies in the middle.",
     "rate_by_input": "Where 1 - p plus a uniform draw is computed in the dtype of the input and "
-    "rounded down, bfloat16 has rates in 256ths: a rate of 1/4096 is none.",
+    "rounded down, bfloat16 has rates in 256ths: a rate of 1/4096 is none. Where the kept are "
+    "counted by a sum in float16 (torchvision), more than 65504 are infinitely many, and the scale "
+    "is 0.",
     "scale": "In float64 the factor has another precision: size / kept is computed in float32 "
     "(timm), or something is added to the number of the kept (torchvision).",
     "half": "The factor is rounded to the half before it multiplies. In bfloat16 at rate 0.1 it is "
