@@ -246,3 +246,33 @@ def test_what_cannot_be_run_is_told(model: nn.Module, x: Tensor, said: str) -> N
 def test_a_copy_of_a_map_is_a_value() -> None:
     found = dropkit.sites(nn.Dropout(0.5), X)
     assert copy.copy(found) == found and found[""] == found.sites and len(found) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_exported_program_is_read(training: bool) -> None:
+    class Exported(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Linear(8, 8)
+            self.drop = nn.Dropout(0.3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.drop(torch.relu(self.up(x)))
+            x = x * (torch.rand_like(x) > 0.2)
+            return F.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
+
+    program = torch.export.export(Exported().train(training), (X,))
+    drop, mask, attention = dropkit.sites(program)
+    assert (drop.path, drop.owner, drop.kind) == ("drop", "Dropout", "dropout")
+    assert drop.fired_in_train is drop.fired_in_eval is training
+    assert [near.step for near in drop.fed_by] == ["activation", "linear", "input"]
+    assert drop.place is not None and drop.place.file == __file__
+    assert (mask.kind, mask.rate, mask.fired_in_eval) == ("mask", 0.2, True)
+    assert (attention.kind, attention.rate, attention.role) == ("attention", 0.1, "attention")
+
+
+def test_a_map_can_be_read() -> None:
+    found = dropkit.sites(Everything(), X)
+    shown = str(found)
+    assert shown.startswith("Everything: 9 sites") and "map_models.py:" in shown
+    assert "<table>" in found._repr_html_() and "attention.dropout" not in shown

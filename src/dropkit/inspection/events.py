@@ -18,6 +18,10 @@ _OF_CALLS: dict[str, SiteKind] = {
     "alpha_dropout": "alpha_dropout",
     "feature_alpha_dropout": "alpha_dropout",
     "scaled_dot_product_attention": "attention",
+    "lstm": "recurrent",
+    "gru": "recurrent",
+    "rnn_tanh": "recurrent",
+    "rnn_relu": "recurrent",
 }
 _RECURRENT = ("LSTM", "GRU", "RNN")
 

@@ -11,9 +11,11 @@ from torch import nn
 
 from dropkit.errors import SettingError
 from dropkit.inspection import twins
+from dropkit.inspection.exported import passes_of
 from dropkit.inspection.mapping import sites_of
 from dropkit.inspection.passes import Passes, mapped, run, said, tensors
-from dropkit.inspection.runs import Run, runs_of
+from dropkit.inspection.runs import Run, Way, runs_of
+from dropkit.inspection.shifts import Shift, learns, shift
 from dropkit.intercept.trace import Trace
 from dropkit.records import Need, Site
 
@@ -38,6 +40,8 @@ class Evidence:
     """Whether it is fine-tuned."""
     purpose: str | None = None
     """train or inference: what it is about to do; None: not said."""
+    exported: bool = False
+    """Whether it is an exported program, which has no modes and no modules."""
     _runs: list[Run] = field(default_factory=list, repr=False)
 
     @property
@@ -51,7 +55,8 @@ class Evidence:
     def has(self) -> frozenset[Need]:
         """What a rule can build on."""
         given: dict[Need, bool] = {
-            "modules": True,
+            "modules": not self.exported,
+            "export": self.exported,
             "run": self.passes.train[0].failed is None and self.passes.evaluation.failed is None,
             "values": not self.passes.meta,
             "optimizer": self.optimizer is not None,
@@ -62,13 +67,22 @@ class Evidence:
         }
         return frozenset(need for need, there in given.items() if there)
 
+    def shift(self, run: Run, way: Way) -> Shift | None:
+        """How much wider dropout makes what comes into a batch norm; None: it was not measured."""
+        own = any(event.met is not None for event in run.events)  # a mask that nothing stills
+        return None if own else shift(self.passes, run.trace, way.node)
+
+    def learns(self, run: Run, way: Way) -> bool:
+        """Whether a batch norm keeps the statistics of training for evaluation."""
+        return learns(run.trace, way.node)
+
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None if the model has none there."""
         return dict(self.model.named_modules()).get(path)
 
 
 def look(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
@@ -78,7 +92,8 @@ def look(
     """Run a model in both modes, and make of what was seen all that can be.
 
     Args:
-        model: any module; what `torch.compile` made of one is taken for that one.
+        model: any module; what `torch.compile` made of one is taken for that one. An exported
+            program is read, and does not run.
         args: what it is called with.
         kwargs: what it is called with, by name.
         device: meta: without values; real: with made-up ones, where the model has none; auto: as it
@@ -88,6 +103,10 @@ def look(
     Raises:
         SettingError: it is no model, or neither pass came to an end.
     """
+    if isinstance(model, torch.export.ExportedProgram):
+        passes = passes_of(model)
+        name, module = "ExportedProgram", model.graph_module
+        return Evidence(name, module, passes, sites_of(None, passes), exported=True, **told)
     if not isinstance(model, nn.Module):
         raise SettingError(
             f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
@@ -146,7 +165,7 @@ def explained(error: BaseException | None, trace: Trace) -> str:
     place = f" in {last.path} ({last.owner})" if last is not None and last.path else ""
     inputs = [f"{tuple(node.shape)}" for node in trace.nodes if node.name == "input"]
     given = f"; it was given {', '.join(inputs)}" if inputs else "; it was given no tensor"
-    reason = said(error) if error is not None else "it stopped"
+    reason = said(error).rstrip(".") if error is not None else "it stopped"
     return (
         f"expected inputs that the model can be called with{given}. It raised{place}: {reason}. "
         "Try the arguments of its own forward"

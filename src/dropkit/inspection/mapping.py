@@ -44,7 +44,7 @@ def grouped(passes: Passes) -> list[Group]:
             if traces.setdefault(key, trace) is trace or event.met is not None:
                 trained.setdefault(key, []).append(event)
     evaluated: dict[Key, list[Event]] = {}
-    for event in events(passes.evaluation):
+    for event in filter(lambda event: event.fired, events(passes.evaluation)):
         evaluated.setdefault(_key(event), []).append(event)
     found = [
         Group(group, traces[key], True, bool(evaluated.pop(key, ())))
@@ -53,7 +53,7 @@ def grouped(passes: Passes) -> list[Group]:
     return found + [Group(group, passes.evaluation, False, True) for group in evaluated.values()]
 
 
-def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
+def sites_of(model: nn.Module | None, passes: Passes) -> tuple[Site, ...]:
     """All sites of a model, in the order in which they ran; those that never ran come last."""
     skipped = {where.path for where in passes.evaluation.fused}
     holders = _Holders(passes.rates)
@@ -62,7 +62,8 @@ def sites_of(model: nn.Module, passes: Passes) -> tuple[Site, ...]:
         for g in grouped(passes)
     ]
     held = {site.holder for site in found}
-    return (*found, *(site for site in _idle(model, passes) if site.holder not in held))
+    idle = () if model is None else _idle(model, passes)
+    return (*found, *(site for site in idle if site.holder not in held))
 
 
 def _key(event: Event) -> Key:

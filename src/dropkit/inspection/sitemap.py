@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, overload
 
+import torch
 from torch import nn
 
 from dropkit.inspection.evidence import Evidence, look
+from dropkit.inspection.showing import fragment, plain
 from dropkit.records import Site
 
 
@@ -30,6 +32,12 @@ class SiteMap:
     def __len__(self) -> int:
         return len(self.sites)
 
+    def __str__(self) -> str:
+        return plain(self.model, self.sites, self.unseen)
+
+    def _repr_html_(self) -> str:
+        return fragment(self.model, self.sites, self.unseen)
+
     @overload
     def __getitem__(self, at: int) -> Site: ...
     @overload
@@ -41,7 +49,7 @@ class SiteMap:
         return tuple(s for s in self.sites if s.path == at or s.path.startswith(f"{at}."))
 
 
-def sites(model: nn.Module, *args: Any, **kwargs: Any) -> SiteMap:
+def sites(model: nn.Module | torch.export.ExportedProgram, *args: Any, **kwargs: Any) -> SiteMap:
     """Map every place where a model drops, by running it.
 
     It runs in training and in evaluation mode, and is afterwards, bit by bit, what it was:
@@ -51,7 +59,7 @@ def sites(model: nn.Module, *args: Any, **kwargs: Any) -> SiteMap:
     says so in `unseen`.
 
     Args:
-        model: any module, compiled or not.
+        model: any module, compiled or not; or an exported program, which is read and does not run.
         args: what it is called with.
         kwargs: what it is called with, by name.
 

@@ -48,6 +48,8 @@ class Facts:
     seeded: bool
     """Whether it draws from a generator."""
     mutates: bool
+    views: bool
+    """Whether it gives what it was given, seen otherwise."""
     drops: bool
     """Whether it takes a value and gives it back with a part dropped."""
     rate: str
@@ -91,6 +93,7 @@ def facts(operator: Any) -> Facts:
         name=name,
         seeded=torch.Tag.nondeterministic_seeded in operator.tags,
         mutates=schema.is_mutable,
+        views=not schema.is_mutable and any(given.alias_info for given in schema.returns),
         drops=drops and "backward" not in name,
         rate=rate if drops else "",
         train="train" if "train" in names and not attends else "",

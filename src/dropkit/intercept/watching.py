@@ -198,8 +198,7 @@ class Watch:
             node.lists["strides"] = tuple(known.argument("strides", args, kwargs) or ())
         self.trace.nodes.append(node)
         if known.name in BATCH_NORMS:
-            normed = _normed(path, given[0])
-            self.trace.normed.update({} if normed is None else {node.number: normed})
+            self.trace.normed[node.number] = _normed(path, known, args, kwargs)
         for source in inputs:
             source.users.append(node)
         if dropped is not None or draws:
@@ -326,13 +325,21 @@ def _cut(known: Facts, args: tuple[Any, ...], given: Sequence[Tensor], node: Nod
         node.cuts[size] = node.cuts.get(size, 0) + count
 
 
-def _normed(path: str, x: Tensor) -> Normed | None:
+def _normed(path: str, known: Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Normed:
     """What comes into a batch norm, by channel."""
+    x: Tensor = args[0]
+    switch = next((name for name in ("training", "train") if name in known.names), "")
+    tracked = "running_mean" in known.names and isinstance(
+        known.argument("running_mean", args, kwargs), Tensor
+    )
+    learns = tracked and "no_" not in known.name
+    if switch:
+        learns = tracked and bool(known.argument(switch, args, kwargs))
     if x.is_meta or x.dim() < 2 or type(x) not in (Tensor, nn.Parameter):
-        return None
+        return Normed(path, 0, (), learns)
     with torch.no_grad():
         rows = x.detach().float().transpose(0, 1).flatten(1)
-        return Normed(path, rows.shape[1], tuple(rows.var(1, unbiased=False).tolist()))
+        return Normed(path, rows.shape[1], tuple(rows.var(1, unbiased=False).tolist()), learns)
 
 
 def _paths(model: nn.Module) -> dict[int, str]:
