@@ -119,7 +119,7 @@ class _Reader:
             shape=() if value is None else tuple(int(n) for n in value.shape if type(n) is int),
             path=path,
             owner=owner,
-            scalars=tuple(float(x) for x in operation.args if type(x) in (int, float)),
+            scalars=tuple(_number(x) for x in operation.args if type(x) in (int, float)),
         )
         for source in inputs:
             source.users.append(node)

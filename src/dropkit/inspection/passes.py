@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ _MOST = 8
 """Training passes, where layers are skipped at random, or masks are few."""
 _ENOUGH = 4096
 """Draws of a mask that somebody wrote, after which its rate is known well enough."""
-_PATIENCE = 20_000
-"""Operations of all training passes together: beyond, one pass has to do."""
+_PATIENCE = 0.5
+"""Seconds in which another training pass has to end, as far as the first one tells."""
 
 
 @dataclass(slots=True)
@@ -59,8 +60,10 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         warnings.simplefilter("ignore")
         _switch(model, True, unseen)
         rates = dict(held_rates(model))
+        began = perf_counter()
         train = [_pass(model, args, kwargs, train=True, meta=meta)]
-        while train[-1].failed is None and len(train) < _MOST and _wants_more(train):
+        each = perf_counter() - began
+        while len(train) < min(_MOST, 1 + _PATIENCE / each) and _wants_more(train):
             train.append(_pass(model, args, kwargs, train=True, meta=meta))
         between = dict(held_rates(model))
         _switch(model, False, unseen)
@@ -69,7 +72,9 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         later = dict(held_rates(model))
         zeroed = before.zeroed()
         still = None
-        if train[-1].normed and train[-1].failed is None and train[-1].drew():
+        last = train[-1]
+        measured = any(normed.variances for normed in last.normed.values())
+        if measured and last.failed is None and last.drew():
             still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
         if state.moved_elsewhere:
             unseen.append(
@@ -122,9 +127,10 @@ def _pass(
 
 
 def _wants_more(traces: list[Trace]) -> bool:
-    """Whether another pass shows what this one could not, at a price that can be paid."""
+    """Whether another pass may show what those before could not."""
     last = traces[-1]
-    spent = len(last.nodes) * len(traces)
+    if last.failed is not None:
+        return False
     drawn: dict[object, int] = {}
     for trace in traces:
         for met in trace.applications:
@@ -132,7 +138,7 @@ def _wants_more(traces: list[Trace]) -> bool:
                 key = met.noise.draws[0].where.key
                 drawn[key] = drawn.get(key, 0) + met.counts[0]
     few = any(count < _ENOUGH for count in drawn.values())
-    return (few or any(map(_is_open, last.choices))) and spent < _PATIENCE
+    return few or any(map(_is_open, last.choices))
 
 
 def _is_open(choice: Node) -> bool:

@@ -33,11 +33,16 @@ def role(
         return "embedding"
     if source is None:
         return "input"
-    if source == "convolution" and len(shape) >= 3 and "pool" not in _until(fed_by, "convolution"):
-        return "conv"
+    if source == "convolution" and "pool" not in _until(fed_by, "convolution"):
+        dims = next(len(near.shape) for near in fed_by if near.step == "convolution")
+        if len(shape) == dims:
+            return "conv"
+        if len(shape) == 3:  # patches that have become tokens
+            return "embedding"
     if _is_head(fed_by, later):
         return "head"
-    if "residual_add" in later[:1]:
+    passing = ("dropout", "multiply")  # a path that is dropped, or scaled, before it is added
+    if "residual_add" in [step for step in later if step not in passing][:1]:
         return "residual"
     return "hidden"
 
