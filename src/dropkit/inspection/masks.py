@@ -1,0 +1,230 @@
+"""Masks that somebody wrote: what they were, and what makes up for their scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dropkit.inspection.events import Event, events
+from dropkit.inspection.flow import after, before
+from dropkit.intercept.trace import Application, Node, Trace
+from dropkit.records import Site
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
+
+_NEAR = 12
+"""Operations before and after a mask among which a factor counts as made for it."""
+_ZEROS = ("zeros", "zeros_like", "new_zeros", "zero_")
+_FILLED = ("full", "full_like", "new_full", "scalar_tensor", "fill_", "masked_fill")
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A mask of two values, one of them 0, in all training passes together."""
+
+    site: Site
+    met: Application
+    """At the first time."""
+    trace: Trace
+    """Of that time."""
+    size: int
+    zeros: int
+    scale: float
+    """What is kept is multiplied by it, in the mask itself."""
+    spread: float
+    """Its standard deviation: 0 where all that is kept is multiplied by the same."""
+    units: int
+    """Of which it is sure that they are independent: elements, or else maps."""
+
+    @property
+    def share(self) -> float:
+        """The fraction that was dropped."""
+        return self.zeros / self.size
+
+    @property
+    def words(self) -> str:
+        """What was measured."""
+        return (
+            f"of {self.size:,} drawn factors {self.zeros:,} were 0 ({100 * self.share:.1f} %), "
+            f"and the others {self.scale:.4g}"
+        )
+
+
+def masks(evidence: Evidence) -> Iterator[Mask]:
+    """Those of all sites that drop in training mode alone, and put 0 where they drop."""
+    sites = {_named(site): site for site in reversed(evidence.sites)}
+    groups: dict[object, list[tuple[Event, Trace]]] = {}
+    for trace in evidence.passes.train:
+        for event in events(trace):
+            if event.met is not None and event.met.counts is not None:
+                groups.setdefault(event.where.key, []).append((event, trace))
+    for group in groups.values():
+        event, trace = group[0]
+        site = sites.get((event.where.path, event.where.place, event.operation))
+        if site is None or event.met is None or site.fired_in_eval:
+            continue
+        if _drops(event.met) and not _is_filled(event.met, trace):
+            yield _mask(site, event.met, trace, [e.met for e, _ in group if e.met])
+
+
+def _named(site: Site) -> tuple[object, ...]:
+    return site.path, site.place, site.operation
+
+
+def _mask(site: Site, met: Application, trace: Trace, all_met: list[Application]) -> Mask:
+    size = zeros = units = 0
+    total = squares = 0.0
+    for one in all_met:
+        if one.counts is None:
+            continue
+        elements, none, summed, squared = one.counts
+        if not one.keeps:  # what is not 0 in it is what is dropped
+            none, summed, squared = elements - none, float(none), float(none)
+        size, zeros = size + elements, zeros + none
+        total, squares = total + summed, squares + squared
+        units += elements if _is_elementwise(one) else _maps(one.noise_shape)
+    kept = max(1, size - zeros)
+    scale = total / kept
+    spread = math.sqrt(max(0.0, squares / kept - scale * scale))
+    return Mask(site, met, trace, size, zeros, scale, spread, units)
+
+
+def _is_elementwise(met: Application) -> bool:
+    """Whether the law is known, so that each element is a draw of its own."""
+    return met.noise.chance is not None and met.noise.chance.nonzero is not None
+
+
+def _maps(shape: tuple[int, ...]) -> int:
+    """How many images (or rows) one mask has: within one nothing is known to be independent."""
+    return math.prod(shape[:2]) if len(shape) >= 4 else (shape or (1,))[0]
+
+
+# ---- what it does to what it drops
+
+
+def _drops(met: Application) -> bool:
+    """Whether a mask of two values puts 0 in the place of what it drops."""
+    chance = met.noise.chance
+    if not met.masks or chance is None or chance.kind != "binary":
+        return False
+    name, node = met.node.name, met.node
+    if name.startswith(("mul", "multiply")):
+        return True
+    if name.startswith("masked_fill") and node.scalars:
+        return node.scalars[-1] == 0
+    rest = [source for source in node.inputs if source not in (met.noise, met.value)]
+    if name == "where" and not rest and node.scalars:
+        return node.scalars[-1] == 0
+    return bool(rest) and all(_is_zero(source) for source in rest)
+
+
+def _is_zero(node: Node) -> bool:
+    if node.name in _ZEROS:
+        return True
+    return node.name in _FILLED and node.scalars[-1:] == (0.0,)
+
+
+def _is_filled(met: Application, trace: Trace) -> bool:
+    """Whether something else stands where it drops: what the opposite mask lets through."""
+    mine = {id(draw) for draw in met.noise.draws}
+    others = [
+        other.node
+        for other in trace.applications
+        if other.node is not met.node
+        and (other.noise is not met.noise or other.keeps is not met.keeps)
+        and any(id(draw) in mine for draw in other.noise.draws)
+        and other.noise_shape == met.noise_shape
+    ]
+    if not others:
+        return False
+    near = {node.number for node in after(met.node, within=_NEAR)}
+    return any(
+        node.number in near for other in others for node in (other, *after(other, within=_NEAR))
+    )
+
+
+# ---- what makes up for its scale
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """By what a value is multiplied near a mask, apart from the mask."""
+
+    numbers: tuple[float, ...]
+    are_known: bool
+    """False: by a value that is not among the numbers of the source, too."""
+
+
+def near(node: Node, value: Node | None) -> Factors:
+    """Factors some operations before and after."""
+    around = [*after(node, within=_NEAR)]
+    if value is not None:
+        around += [value, *before(value, within=_NEAR)]
+    return _factors(around)
+
+
+def only_in_evaluation(evidence: Evidence, site: Site) -> Factors:
+    """Factors within a site's module, or around it, that are there in evaluation mode alone."""
+
+    def related(trace: Trace) -> list[Node]:
+        return [node for node in trace.nodes if _is_related(node.path, site.path)]
+
+    later = _factors(related(evidence.passes.evaluation))
+    earlier = _factors(related(evidence.passes.train[0]))
+    rest = list(later.numbers)
+    for number in earlier.numbers:
+        if number in rest:
+            rest.remove(number)
+    return Factors(tuple(rest), later.are_known or not earlier.are_known)
+
+
+def _is_related(path: str, other: str) -> bool:
+    if path == other:
+        return True
+    return bool(path and other) and (f"{path}.").startswith((f"{other}.", f"{_parent(other)}."))
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0] or path
+
+
+def factor(node: Node) -> float | None:
+    """The number by which a value is multiplied; None: it is not, or by no number."""
+    name = node.name.removesuffix("_")
+    if name not in ("mul", "div", "multiply", "divide") or not node.scalars or not node.scalars[0]:
+        return None
+    return node.scalars[0] if name.startswith("mul") else 1 / node.scalars[0]
+
+
+def _factors(nodes: list[Node]) -> Factors:
+    numbers, are_known = [], True
+    for node in nodes:
+        number = factor(node)
+        if number is not None and not node.is_noise:
+            numbers.append(number)
+        elif node.name.removesuffix("_") in ("mul", "div"):
+            single = [source for source in node.inputs if math.prod(source.shape) == 1]
+            are_known = are_known and not (single and len(node.inputs) > 1)
+    return Factors(tuple(numbers), are_known)
+
+
+# ---- doubt
+
+
+def chance(share: float, units: int, expected: float) -> float:
+    """A bound on the two-sided chance of a share as far from the expected one, or farther.
+
+    Hoeffding 1963, theorem 1: 2 exp(-units KL(share || expected)), for means of independent values
+    within [0, 1], whatever their law.
+    """
+    if share == expected:
+        return 1.0
+    if not 0 < expected < 1:
+        return 0.0
+    divergence = sum(
+        a * math.log(a / b) for a, b in ((share, expected), (1 - share, 1 - expected)) if a > 0
+    )
+    return min(1.0, 2 * math.exp(-units * divergence))
