@@ -32,6 +32,15 @@ class Way:
         """What was passed."""
         return tuple(step(node) for node in self.between)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether something else of the model was added on the way."""
+        return any(len(_values(node)) > 1 for node in self.between)
+
+    def follows(self, what: Step) -> bool:
+        """Whether such an operation lies behind it, however far."""
+        return any(step(node) == what for node in before(self.node))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
@@ -59,6 +68,10 @@ class Run:
         rate = self.site.rate
         return self.site.fired_in_train and (rate is None or rate > 0)
 
+    def each(self) -> Iterator[Run]:
+        """Each time that it ran, as a run of its own."""
+        return (Run(self.site, (event,), self.trace, self.trained) for event in self.events)
+
     def onward(self, *through: Step) -> Iterator[Way]:
         """Operations that its result comes to, over nothing but what is in `through`."""
         for event in self.events[:1]:
@@ -70,6 +83,12 @@ class Run:
         for event in self.events[:1]:
             if event.x is not None:
                 yield from _ways([event.x], lambda node: node.inputs, through)
+
+    def given(self) -> Iterator[Node]:
+        """What it gave, each time, and what is the same with its elements moved."""
+        for event in self.events:
+            if event.result is not None:
+                yield from _moved(event.result)
 
     def is_given(self, node: Node) -> bool:
         """Whether a value is one that the model gave."""

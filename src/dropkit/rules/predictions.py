@@ -1,0 +1,66 @@
+"""Whether what a site drops are the predictions of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
+    from dropkit.inspection.runs import Run, Way
+
+_SQUASHES = ("sigmoid", "sigmoid_", "log_sigmoid_forward")
+LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "MultiMarginLoss")
+"""Losses that take logits or probabilities."""
+
+
+def drops_predictions(evidence: Evidence, run: Run) -> bool:
+    """Whether what it gives is what the model gives, and comes from a linear map."""
+    site = run.site
+    if not run.acts or site.kind not in ("dropout", "feature_dropout", "alpha_dropout", "mask"):
+        return False
+    if site.role in ("attention", "lora") or not _ends(run) or not _is_mapped(run):
+        return False
+    as_it_came = any(tuple(x.shape) == site.shape for x in evidence.inputs)
+    return not (len(site.shape) > 2 and as_it_came)
+
+
+def _ends(run: Run) -> bool:
+    """Whether nothing follows but a softmax or a sigmoid."""
+    if run.result is None:
+        return False
+    if run.is_output:
+        return not any(_weighs(way) for way in run.onward("activation", "softmax", "multiply"))
+    ways = list(run.onward())
+    last = [way for way in ways if _is_squashing(way) and run.is_given(way.node)]
+    return len(ways) == len(last) == 1
+
+
+def _weighs(way: Way) -> bool:
+    return way.step in ("linear", "convolution", "matmul", "attention", "recurrence", "norm")
+
+
+def _is_squashing(way: Way) -> bool:
+    return way.step == "softmax" or way.node.name in _SQUASHES
+
+
+def _is_mapped(run: Run) -> bool:
+    """Whether it comes from a linear or convolutional layer, or a softmax or sigmoid of one."""
+    for way in run.backward("softmax", "activation", "add"):
+        if way.step in ("linear", "convolution"):
+            return (
+                all(
+                    node.name in _SQUASHES or step in ("softmax", "add")
+                    for node, step in zip(way.between, way.steps, strict=True)
+                )
+                and not way.mixes
+            )
+    return False
+
+
+def is_between_softmax_and_loss(evidence: Evidence, run: Run) -> bool:
+    """Whether a loss is given that takes what a softmax gave, with this dropout between."""
+    if evidence.loss is None or not run.acts or not run.is_output:
+        return False
+    if not any(type(part).__name__ in LOSSES for part in evidence.loss.modules()):
+        return False
+    return any(_is_squashing(way) for way in run.backward())
