@@ -135,7 +135,9 @@ class Normed:
     rows: int
     """How many values each channel had."""
     variances: tuple[float, ...]
-    """By channel."""
+    """By channel; empty where it has no values."""
+    learns: bool
+    """Whether it took the statistics of the batch, and keeps them for evaluation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +153,7 @@ class Trace:
     fused: list[Where] = field(default_factory=list)
     """Modules of which a fused path of torch did the work, dropouts left out."""
     normed: dict[int, Normed] = field(default_factory=dict)
-    """By the number of its node: what came into a batch norm; without values it is not there."""
+    """By the number of its node: what came into a batch norm."""
     built: list[Where] = field(default_factory=list)
     """Modules that ran and are none of the model's: made in forward, or held in a list."""
     strangers: list[object] = field(default_factory=list)
