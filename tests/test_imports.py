@@ -26,7 +26,12 @@ CASES = {
     "import dropkit": IMPORT,
     "dropkit --help": HELP.format(arguments=["--help"]),
     "dropkit fit --help": HELP.format(arguments=["fit", "--help"]),
+    "dropkit lint --help": HELP.format(arguments=["lint", "--help"]),
+    "dropkit lint": HELP.format(arguments=["lint", "--isolated", __file__]),
     "dropkit predict --help": HELP.format(arguments=["predict", "--help"]),
+    "dropkit audit --help": HELP.format(arguments=["audit", "--help"]),
+    "dropkit rules": HELP.format(arguments=["rules"]),
+    "dropkit explain": HELP.format(arguments=["explain", "DK101"]),
 }
 
 

@@ -105,11 +105,10 @@ def _report(
         click.echo(text, nl=False, err=True)
 
 
-def _result(ran: Ran, asked: Asked) -> bytes | None:
+def _result(ran: Ran, asked: Asked) -> str | bytes | None:
     """What stands on standard output in place of the report."""
     if asked.diff:
-        patches = "".join(outcome.patch for outcome in ran.outcomes)
-        return patches.encode("utf-8", "surrogateescape")
+        return "".join(outcome.patch for outcome in ran.outcomes)
     if asked.fix and "-" in asked.paths:
         return next((outcome.data for outcome in ran.outcomes if outcome.data), ran.source)
     return None

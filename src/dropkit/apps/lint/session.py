@@ -127,15 +127,14 @@ def _against_baseline(report: Report, asked: Asked, path: Path | None, notes: li
         if path is None:
             raise SettingError("--write-baseline needs to know where: try --baseline FILE with it")
         number = baseline.save(path, report.findings)
-        notes.append(f"{path} has {number:,} findings")
+        notes.append(f"{path} has {number:,} finding{'s' * (number != 1)}")
         return replace(report, findings=(), allowed=(*report.allowed, *report.findings))
     if path is None:
         return report
     new, old, gone = baseline.split(report.findings, baseline.load(path), path)
     if gone:
-        notes.append(
-            f"{gone:,} of the findings in {path} are gone; --write-baseline takes them out"
-        )
+        known = "finding is" if gone == 1 else "findings are"
+        notes.append(f"{gone:,} {known} gone from {path}; --write-baseline takes out what is")
     return replace(report, findings=tuple(new), allowed=(*report.allowed, *old))
 
 

@@ -42,6 +42,8 @@ class Walk:
     def files(self, paths: Iterable[Path]) -> Iterator[Found]:
         """Each file once: those that are named, whatever they are called, and those below."""
         for path in paths:
+            if self._excluded(os.path.abspath(path)):
+                continue
             if path.is_dir():
                 yield from self._below(str(path))
             elif path.exists():
@@ -99,6 +101,13 @@ class Walk:
             if verdict is not None:
                 return verdict
         return False
+
+    def _excluded(self, path: str) -> bool:
+        """Whether a path that is named itself is excluded, or stands in a folder that is."""
+        if _verdict(self._root, self._exclude, path, os.path.isdir(path)):
+            return True
+        parent = os.path.dirname(path)
+        return len(parent) > len(self._root) and self._excluded(parent)
 
 
 def _verdict(base: str, patterns: Patterns, path: str, is_folder: bool) -> bool | None:

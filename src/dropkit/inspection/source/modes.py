@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 Verdict = Literal["zero", "constant", "gated", "unknown"]
 
 _SETS_UP = re.compile(r"_*(init|build|setup|reset|configure|create|make|post_init)")
-_ENTRIES = re.compile(r"forward|__call__$|message|update$|aggregate$|edge_update")
-"""Methods that torch, or PyTorch Geometric, calls."""
+_ENTRIES = re.compile(
+    r"forward|__call__$|message|update$|aggregate$|edge_update|infer|predict|generate|extract_feat|"
+    r"(en|de)code|embed|logits"
+)
+"""Methods that torch or PyTorch Geometric calls, and those that others call to predict."""
+_SETTINGS = r"(self|args|cfg|config|conf|opts?|hparams|hp|params)"
+"""Names of the module itself, and of what holds its settings when it is made."""
 _PLAIN_CALLS = {"float", "min", "max", "abs", "int"}
 _DEPTH = 6
 """How many variables are followed from one to the next."""
@@ -58,7 +63,7 @@ def _left_before(file: SourceFile, up: Trail, step: Trail) -> bool:
         if not isinstance(statement, ast.If):
             continue
         leaves = _leaves(statement.body) or _leaves(statement.orelse)
-        if leaves and _switch(file, statement.test, Trail(statement, up, step.field)):
+        if leaves and _switch(file, statement.test, Trail(statement, up, step.field), False):
             return True
     return False
 
@@ -68,41 +73,47 @@ def _leaves(body: list[ast.stmt]) -> bool:
     return isinstance(last, ast.Return | ast.Raise | ast.Continue | ast.Break)
 
 
-def _switch(file: SourceFile, test: ast.expr, trail: Trail) -> bool:
-    """Whether a condition may hang on the mode, or is left to a caller."""
+def _switch(file: SourceFile, test: ast.expr, trail: Trail, any_flag: bool = True) -> bool:
+    """Whether a condition may hang on the mode, or (with any_flag) is left to a caller."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) and not any_flag:
+        return all(_switch(file, value, trail, any_flag) for value in test.values)
     if speaks_of_mode(test):
         return True
     if isinstance(test, ast.BoolOp):
-        return any(_switch(file, value, trail) for value in test.values)
+        return any(_switch(file, value, trail, any_flag) for value in test.values)
     if isinstance(test, ast.UnaryOp):
-        return _switch(file, test.operand, trail)
+        return _switch(file, test.operand, trail, any_flag)
     if isinstance(test, ast.Compare):
         if any(isinstance(operator, ast.Is | ast.IsNot) for operator in test.ops):
             return False
-        return any(_switch(file, side, trail) for side in (test.left, *test.comparators))
+        return any(_switch(file, side, trail, any_flag) for side in (test.left, *test.comparators))
     if isinstance(test, ast.Name):
-        return _flag(file, test.id, trail)
+        return _flag(file, test.id, trail, any_flag)
     if isinstance(test, ast.Attribute):
         root = _chain(test)[1]
         if isinstance(root, ast.Name) and root.id != "self":
-            return _flag(file, root.id, trail)
-        return rate(file, test, trail) in ("gated", "unknown")
+            return _flag(file, root.id, trail, any_flag)
+        return any_flag and rate(file, test, trail) in ("gated", "unknown")
     return False
 
 
-def _flag(file: SourceFile, name: str, trail: Trail) -> bool:
+def _flag(file: SourceFile, name: str, trail: Trail, any_flag: bool) -> bool:
     """Whether a name in a condition is a parameter, or made from a switch; a counter is neither."""
     for step in trail.ways():
         if not isinstance(step.node, (*FUNCTIONS, ast.Lambda)):
             continue
         if name in parameters(step.node):
-            return True
+            return any_flag or "drop" in name
         stores = stores_of(step, name)
         if stores:
             values = [(store, value_of(store)) for store in stores]
             return any(
                 gated(file, store)
-                or (value is not None and _names_apart(value, name) and _switch(file, value, store))
+                or (
+                    value is not None
+                    and _names_apart(value, name)
+                    and _switch(file, value, store, any_flag)
+                )
                 for store, value in values
             )
     return False
@@ -197,8 +208,8 @@ def _attribute(file: SourceFile, node: ast.Attribute, trail: Trail, depth: int) 
     assigned = [a for name in {chain[-1], chain[0]} for a in facts.assigned.get(name, [])]
     if any(not _SETS_UP.match(a.method) for a in assigned):
         return "unknown"
-    if re.search(rf"\b(?!self\b)\w+\.{re.escape(chain[0])}\s*=[^=]", file.text):
-        return "unknown"
+    if re.search(rf"\b(?!{_SETTINGS}\b)\w+\.{re.escape(chain[0])}\s*=[^=]", file.text):
+        return "unknown"  # something else writes it
     values = [number(a.value) for a in assigned if a.value is not None]
     return "zero" if values and all(value == 0 for value in values) else "constant"
 

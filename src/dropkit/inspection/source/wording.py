@@ -17,8 +17,8 @@ _ON_PURPOSE = re.compile(
 )
 _FOR_TRAINING = re.compile(r"train|(^|_)test|pretext|sampl|(^|_)fit(_|$)", re.IGNORECASE)
 _SAID = re.compile(
-    r"#.*(always|inference|eval|test[- _]?time|testing|monte|\bmc\b|intention|purpose|on by design|"
-    r"even (if|when|at|in|during)|regardless|uncertain|tacotron)",
+    r"#(?!\s*dropkit:).*(always|inference|eval|test[- _]?time|testing|monte|\bmc\b|intention|"
+    r"purpose|by design|even (if|when|at|in|during)|regardless|uncertain|tacotron)",
     re.IGNORECASE,
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

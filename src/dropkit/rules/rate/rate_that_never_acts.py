@@ -25,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from dropkit.inspection.source import FUNCTIONAL, RECURRENT, SourceFile, argument, number
@@ -63,7 +64,7 @@ def on_source(file: SourceFile) -> Iterator[Finding]:
 def _recurrent(file: SourceFile) -> Iterator[Finding]:
     for spot, takes in file.calls_of(RECURRENT):
         rate, layers = argument(spot.call, takes.rate), argument(spot.call, _LAYERS)
-        if isinstance(rate, str) or file.rate(rate, spot.trail) == "zero":
+        if isinstance(rate, str | ast.IfExp) or file.rate(rate, spot.trail) == "zero":
             continue
         if layers == "absent" or number(layers) == 1:
             yield RULE.finding(
