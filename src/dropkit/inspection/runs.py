@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from dropkit.inspection.events import Event
-from dropkit.inspection.flow import before, moves, step, weighs
+from dropkit.inspection.flow import after, before, moves, step, weighs
 from dropkit.inspection.mapping import grouped
 from dropkit.inspection.passes import Passes
 from dropkit.intercept.trace import INPUT, NOISE, Node, Trace
@@ -99,6 +99,19 @@ class Run:
         """Whether what it dropped is what the model gave, only moved."""
         result = self.result
         return result is not None and any(self.is_given(node) for node in _moved(result))
+
+    @property
+    def is_bypassed(self) -> bool:
+        """Whether something is added to what became of its result, that does not hang on it."""
+        if self.result is None:
+            return False
+        own = {self.result.number}
+        for node in sorted(after(self.result), key=lambda node: node.number):
+            own.add(node.number)
+            others = [source for source in _values(node) if source.number not in own]
+            if step(node) == "residual_add" and others:
+                return True
+        return False
 
     def is_made_of(self, node: Node) -> bool:
         """Whether a value hangs on what this site gave."""

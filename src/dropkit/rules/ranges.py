@@ -1,0 +1,69 @@
+"""The rates that are usual, by what a dropout is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dropkit.records import Site
+
+if TYPE_CHECKING:
+    from dropkit.inspection.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Usual rates."""
+
+    low: float
+    high: float
+    of: str
+    """What they are for, in words."""
+
+
+# The table of the guide "Dropout regularization explained"; where it has two, the wider.
+INPUT = Range(0.1, 0.3, "inputs and embeddings")
+"""0.1 to 0.2, "light noise; preserve input signal"; elsewhere 0.2 to 0.3 for input embeddings."""
+HIDDEN = Range(0.3, 0.5, "hidden layers and heads")
+"""0.3 to 0.5, "classic default 0.5 from original paper"; heads of vision and tables likewise."""
+TRANSFORMER = Range(0.05, 0.15, "blocks of a transformer")
+"""0.05 to 0.15 for its attention and feed-forward parts: "large models over-regularize easily"."""
+CONVOLUTION = Range(0.0, 0.2, "convolutions with batch norm")
+""""Light dropout (0.2) or none on conv blocks"."""
+
+NEAR = 0.05
+"""How far above a range is still near it: rates are tried in steps of 0.05 to 0.1."""
+_KINDS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "mask")
+
+
+def usual(evidence: Evidence, site: Site) -> Range | None:
+    """The usual rates of a site; None where there is no rule for what it is for."""
+    if site.kind not in _KINDS:
+        return None
+    before = {near.step for near in site.fed_by}
+    after = [near.step for near in site.feeds]
+    if site.role in ("input", "embedding"):
+        return None if "recurrence" in (*before, *after) or in_transformer(evidence) else INPUT
+    if site.role == "attention":
+        return TRANSFORMER
+    if site.role in ("hidden", "residual"):
+        block = "residual_add" in [near.step for near in site.feeds if near.distance <= 4]
+        return TRANSFORMER if block and in_transformer(evidence) else HIDDEN
+    if site.role == "head":
+        return HIDDEN
+    if site.role == "conv" and "batch_norm" in (*before, *after):
+        return CONVOLUTION
+    return None
+
+
+def in_transformer(evidence: Evidence) -> bool:
+    """Whether the model attends."""
+    return any(
+        site.role == "attention" or any(near.step == "attention" for near in site.fed_by)
+        for site in evidence.sites
+    )
+
+
+def noise(rate: float) -> float:
+    """The variance that a rate adds, as a share of the squared value."""
+    return rate / (1 - rate) if rate < 1 else float("inf")
