@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,20 @@ def test_masks_are_measured_where_there_are_values() -> None:
     assert all(site.measured is None for site in dropkit.sites(Everything().to("meta"), X))
 
 
+def test_calls_are_told_apart_where_code_stands_in_no_file() -> None:
+    names: dict[str, Any] = {}
+    exec(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        x = torch.nn.functional.dropout(x, 0.1, self.training)\n"
+        "        return torch.nn.functional.dropout(x + 1, 0.2, self.training)\n",
+        names,
+    )
+    found = dropkit.sites(names["Net"](), X)
+    assert [(site.rate, site.place) for site in found] == [(0.1, None), (0.2, None)]
+
+
 @pytest.mark.parametrize(("locked", "in_step"), [(False, [False, True]), (True, [False])])
 def test_steps_of_a_recurrence(locked: bool, in_step: list[bool]) -> None:
     found = dropkit.sites(Steps(locked), torch.ones(2, 7, 4))
@@ -89,6 +104,22 @@ def test_steps_of_a_recurrence(locked: bool, in_step: list[bool]) -> None:
 
 def test_depth_is_no_time() -> None:
     (site,) = dropkit.sites(Shared(), X[:, :4])
+    assert site.calls == 4 and not site.in_step
+
+
+def test_heads_are_no_time() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
+            self.drop = nn.Dropout(0.1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(4):
+                x = x + self.drop(self.attention(x, x, x)[0])
+            return x
+
+    site = dropkit.sites(Attends(), X[:, :4])[-1]
     assert site.calls == 4 and not site.in_step
 
 

@@ -134,13 +134,16 @@ class Watch:
 
     def _line(self) -> tuple[Place | None, int]:
         frame: FrameType | None = sys._getframe(1)
+        made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
         while frame is not None and frame is not self.entry:
             file = frame.f_code.co_filename
-            if not file.startswith((_TORCH, _OURS)) and not file.startswith("<"):
+            if file.startswith("<"):
+                made = made or frame.f_lasti
+            elif not file.startswith((_TORCH, _OURS)):
                 name = frame.f_code.co_qualname
-                return Place(file, frame.f_lineno, name), frame.f_lasti
+                return Place(file, frame.f_lineno, name), made or frame.f_lasti
             frame = frame.f_back
-        return None, 0
+        return None, made
 
     # ---- values
 
