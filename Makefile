@@ -64,13 +64,13 @@ $(BIN)/python:
 # Stamps: installed again whenever the project's needs, or its C++, change.
 KERNELS := $(wildcard src/dropkit/kernel/native/*pp)
 $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) | $(BIN)/python
-	@$(PIP) --editable '.[tables,dev]'
+	@$(PIP) --editable '.[tables,audit,onnx,dev]'
 	@touch $@
 
 $(VENV)/ready-bench-kernel: $(VENV)/ready
-	@$(PIP) --editable '.[tables,dev,bench-kernel]'
+	@$(PIP) --editable '.[tables,audit,onnx,dev,bench-kernel]'
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready
-	@$(PIP) --editable '.[tables,dev,bench]'
+	@$(PIP) --editable '.[tables,audit,onnx,dev,bench]'
 	@touch $@

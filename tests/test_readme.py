@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
-MANUALS = {"fit.md": ("fit", "predict")}
+MANUALS = {
+    "fit.md": ("fit", "predict"),
+    "audit.md": ("audit", "sites", "rules", "explain"),
+}
 """Pages of docs, and the commands whose options each of them lists."""
 
 

@@ -12,6 +12,7 @@ from dropkit.errors import (
     ConformanceError,
     DropkitError,
     DropkitWarning,
+    DropoutInInferenceError,
     FolderError,
     InputError,
     MissingExtraError,
@@ -29,6 +30,7 @@ __all__ = [
     "DropkitError",
     "DropkitWarning",
     "DropoutClassifier",
+    "DropoutInInferenceError",
     "DropoutRegressor",
     "FolderError",
     "InputError",
@@ -41,6 +43,7 @@ __all__ = [
     "accelerate",
     "audit",
     "functional",
+    "guard",
     "load",
     "nn",
     "restore",
@@ -53,6 +56,7 @@ _LATE = {
     "DropoutRegressor": "dropkit.apps.estimators",
     "accelerate": "dropkit.acceleration",
     "audit": "dropkit.rules.auditing",
+    "guard": "dropkit.apps.guard",
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
     "sites": "dropkit.inspection.sitemap",
@@ -63,6 +67,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit import functional, nn, testing
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
+    from dropkit.apps.guard import guard
     from dropkit.inspection.sitemap import sites
     from dropkit.rules.auditing import audit
 else:

@@ -11,7 +11,8 @@
     ├── FolderError                  a folder that we may not write to, or cannot
     │   └── ModelFolderError         a model folder that is damaged, altered or from another version
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
-    └── ConformanceError (AssertionError)  a dropout that does not do what it claims
+    ├── ConformanceError (AssertionError)  a dropout that does not do what it claims
+    └── DropoutInInferenceError      a dropout that acted while a guarded model predicted
 
 Each message says what was expected, what came, and what to try.
 """
@@ -57,6 +58,10 @@ class MissingExtraError(DropkitError, ImportError):
 
 class ConformanceError(DropkitError, AssertionError):
     """A dropout that does not do what it claims; the message is the evidence."""
+
+
+class DropoutInInferenceError(DropkitError):
+    """A dropout that acted while a guarded model predicted; the message says which."""
 
 
 class DropkitWarning(UserWarning):

@@ -17,9 +17,14 @@ try:
 
     from dropkit import __version__
     from dropkit.apps.clock import Clock, process_clock
+    from dropkit.apps.commands.audit import audit
     from dropkit.apps.commands.exits import BAD_INPUT, INTERRUPTED
+    from dropkit.apps.commands.explain import explain
     from dropkit.apps.commands.fit import fit
+    from dropkit.apps.commands.lint import lint
     from dropkit.apps.commands.predict import predict
+    from dropkit.apps.commands.rules import rules
+    from dropkit.apps.commands.sites import sites
     from dropkit.errors import FolderError, InputError, MissingExtraError
 except KeyboardInterrupt:  # most of the time before `main` goes by here
     sys.exit(130)
@@ -74,7 +79,7 @@ def dropkit() -> None:
     """Dropout done right: masks, a map and a judge for any model; networks from tables."""
 
 
-for command in (fit, predict):
+for command in (audit, explain, fit, lint, predict, rules, sites):
     dropkit.add_command(command)
 
 

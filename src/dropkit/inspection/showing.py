@@ -139,7 +139,7 @@ def title(model: str, sites: Sequence[Site]) -> str:
     of = f" of {kinds} kinds" if kinds > 1 else ""
     draws = len(sites) - len(found)
     rest = f", {draws} random {'draw' if draws == 1 else 'draws'}" if draws else ""
-    return f"{printable(model, 120)}: {places}{of}{rest}"
+    return f"{printable(model, 240)}: {places}{of}{rest}"
 
 
 def plain(model: str, sites: Sequence[Site], unseen: Sequence[str] = ()) -> str:

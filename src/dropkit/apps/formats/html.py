@@ -29,7 +29,7 @@ def write(report: Report, look: Look) -> str:
     template = environment.from_string((here / "page.html.jinja").read_text(encoding="utf-8"))
     shared = (files("dropkit.apps.report") / "page.css").read_text(encoding="utf-8")
     style = Markup(shared + (here / "page.css").read_text(encoding="utf-8"))
-    return template.render(style=style, **_context(report, look))
+    return template.render(style=style, **_context(report, look)) + "\n"
 
 
 def _context(report: Report, look: Look) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """For programs: all that a report holds, in a form that is versioned and described.
 
-`report.schema.json` beside this file describes it. Within a version fields are added, and none is
+`docs/report.schema.json` describes it. Within a version fields are added, and none is
 renamed, removed or given another meaning.
 """
 

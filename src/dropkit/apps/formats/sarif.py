@@ -125,7 +125,10 @@ def _location(finding: Finding, look: Look) -> dict[str, Any]:
 
 def _artifact(file: str, look: Look) -> dict[str, Any]:
     path = relative(file, look.root)
-    safe = path.encode("utf-8", "surrogateescape")
+    try:
+        safe = path.encode("utf-8", "surrogateescape")  # names that are no text: their bytes
+    except UnicodeEncodeError:
+        safe = path.encode("utf-8", "replace")
     if Path(path).is_absolute():
         return {"artifactLocation": {"uri": "file://" + quote(safe)}}
     return {"artifactLocation": {"uri": quote(safe), "uriBaseId": "%SRCROOT%"}}

@@ -56,6 +56,7 @@ class Pen:
             initial_indent=indent,
             subsequent_indent=indent if rest is None else rest,
             break_on_hyphens=False,
+            break_long_words=False,
         )
         return [self.ink(line, ink) for line in lines]
 

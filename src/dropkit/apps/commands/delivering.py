@@ -1,0 +1,42 @@
+"""Where a result goes: to a file, to a terminal, or on through a pipe."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+WIDEST = 120
+"""Columns beyond which lines are hard to follow with the eye."""
+
+
+def is_colored(choice: str, out: str | None) -> bool:
+    """Whether to colour: as told, else on a terminal that nobody asked to be plain."""
+    if choice != "auto":
+        return choice == "always"
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return out is None and sys.stdout.isatty() and not plain
+
+
+def width() -> int:
+    """Columns to fill."""
+    return min(WIDEST, shutil.get_terminal_size().columns)
+
+
+def deliver(text: str, out: str | None) -> None:
+    """Write a result to a file, all or nothing, or to standard output.
+
+    Raises:
+        FolderError: the file cannot be written.
+    """
+    if out is None or out == "-":
+        encoding = sys.stdout.encoding or "utf-8"
+        safe = text.encode(encoding, "backslashreplace").decode(encoding)
+        click.echo(safe, nl=False, color=True)
+        return
+    from dropkit.apps.saving import write_file
+
+    write_file(Path(out), text.encode("utf-8"))
