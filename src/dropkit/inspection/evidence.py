@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dropkit.errors import SettingError
-from dropkit.inspection import twins
+from dropkit.inspection import losses, twins
 from dropkit.inspection.exported import passes_of
 from dropkit.inspection.mapping import sites_of
 from dropkit.inspection.passes import Passes, mapped, run, said, tensors
@@ -75,6 +75,15 @@ class Evidence:
     def learns(self, run: Run, way: Way) -> bool:
         """Whether a batch norm keeps the statistics of training for evaluation."""
         return learns(run.trace, way.node)
+
+    def smoothing(self) -> float | None:
+        """What the loss spreads of a label over all classes; None: it takes no classes."""
+        return None if self.loss is None else losses.smoothing(self.loss)
+
+    def smoothed(self) -> float | None:
+        """The same, of labels among the model's inputs; None: there are none."""
+        found = (losses.smoothed(x) for x in self.inputs)
+        return next((share for share in found if share is not None), None)
 
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None if the model has none there."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dropkit.records import Site
+from dropkit.rules.maps import convolution
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
+    from dropkit.inspection.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,15 @@ NEAR = 0.05
 _KINDS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "mask")
 
 
-def usual(evidence: Evidence, site: Site) -> Range | None:
+def usual(evidence: Evidence, run: Run) -> Range | None:
     """The usual rates of a site; None where there is no rule for what it is for."""
+    site = run.site
     if site.kind not in _KINDS:
         return None
     before = {near.step for near in site.fed_by}
     after = [near.step for near in site.feeds]
+    if convolution(run) is not None:
+        return CONVOLUTION if "batch_norm" in (*before, *after) else None
     if site.role in ("input", "embedding"):
         return None if "recurrence" in (*before, *after) or in_transformer(evidence) else INPUT
     if site.role == "attention":
@@ -49,11 +53,7 @@ def usual(evidence: Evidence, site: Site) -> Range | None:
     if site.role in ("hidden", "residual"):
         block = "residual_add" in [near.step for near in site.feeds if near.distance <= 4]
         return TRANSFORMER if block and in_transformer(evidence) else HIDDEN
-    if site.role == "head":
-        return HIDDEN
-    if site.role == "conv" and "batch_norm" in (*before, *after):
-        return CONVOLUTION
-    return None
+    return HIDDEN if site.role == "head" else None
 
 
 def in_transformer(evidence: Evidence) -> bool:

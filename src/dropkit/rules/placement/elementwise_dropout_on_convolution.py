@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
+from dropkit.rules.maps import convolution
 from dropkit.rules.offers import replace
 from dropkit.rules.seen import named
 
@@ -43,7 +44,10 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts of elements on maps of more than one place."""
     for run in evidence.runs:
         site = run.site
-        if site.kind not in ("dropout", "mask") or site.shared or not run.acts or not _is_map(run):
+        if site.kind not in ("dropout", "mask") or site.shared or not run.acts:
+            continue
+        source = convolution(run)
+        if source is None or (len(site.shape) == 3 and not _sees_more_than_one(source)):
             continue
         places = prod(site.shape[2:])
         name = f"Dropout{len(site.shape) - 2}d"
@@ -55,23 +59,6 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             site=site,
             edit=replace(evidence, site, name),
         )
-
-
-def _is_map(run: Run) -> bool:
-    """Whether what is dropped are maps of the nearest convolution, with its axes as they were."""
-    shape = run.site.shape
-    if not 3 <= len(shape) <= 5 or prod(shape[2:]) < 2 or shape[1] in shape[2:]:
-        return False
-    ways = run.backward(
-        "activation", "batch_norm", "norm", "pool", "add", "residual_add", "multiply"
-    )
-    for way in ways:
-        if way.step == "linear":
-            return False
-        if way.step == "convolution":
-            fits = len(way.node.shape) == len(shape) and way.node.shape[1] == shape[1]
-            return fits and (len(shape) > 3 or _sees_more_than_one(way))
-    return False
 
 
 def _sees_more_than_one(way: Way) -> bool:

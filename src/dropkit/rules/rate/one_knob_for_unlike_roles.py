@@ -1,9 +1,9 @@
 """One rate serves places that want different rates.
 
-The rule reports a dropout layer that is called at several places, or an attribute from which several
-dropouts take their rate, where what is usual for these places differs and the rate is too high for
-one of them. Ranges are those of rate-outside-range. Where one rate suits all places, as 0.1 does in
-a transformer, it is silent.
+The rule reports a dropout layer that is called at several places, or an attribute from which
+several dropouts take their rate, where what is usual for these places differs and the rate is too
+high for one of them. Ranges are those of rate-outside-range. Where one rate suits all places, as
+0.1 does in a transformer, it is silent.
 
 Why it matters:
 What is usual for a hidden layer, 0.5, is much for an embedding and far too much for attention. With
@@ -17,8 +17,8 @@ Where one rate for all was found to do as well.
 
 References:
 - Devlin et al., 2019, [BERT](https://arxiv.org/abs/1810.04805), whose
-  [configuration](https://huggingface.co/docs/transformers/model_doc/bert#transformers.BertConfig) has
-  a rate for hidden layers, one for attention and one for the classifier
+  [configuration](https://huggingface.co/docs/transformers/model_doc/bert) has a rate for
+  hidden layers, one for attention and one for the classifier
 - Merity, Keskar and Socher, 2018,
   [Regularizing and optimizing LSTM language models](https://arxiv.org/abs/1708.02182), with four
 """
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Knobs that serve sites whose usual rates differ."""
     knobs: dict[str, list[tuple[Site, Range]]] = defaultdict(list)
-    for site in evidence.sites:
-        range_ = usual(evidence, site)
+    for run in evidence.runs:
+        site, range_ = run.site, usual(evidence, run)
         if site.holder and site.fired_in_train and range_ is not None:
             knobs[site.holder].append((site, range_))
     for holder, served in knobs.items():

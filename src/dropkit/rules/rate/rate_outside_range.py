@@ -46,10 +46,11 @@ _PLAIN = 2
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Rates above the usual ones."""
-    for site in evidence.sites:
+    for run in evidence.runs:
+        site = run.site
         if not site.fired_in_train or site.rate is None or is_like_keep(site):
             continue
-        range_ = usual(evidence, site)
+        range_ = usual(evidence, run)
         if range_ is None or range_ is CONVOLUTION or site.rate <= range_.high + NEAR:
             continue
         times = noise(site.rate) / noise(range_.high)
