@@ -19,8 +19,10 @@ def convolution(run: Run) -> Way | None:
     shape = run.site.shape
     if not 3 <= len(shape) <= 5 or prod(shape[2:]) < 2 or shape[1] in shape[2:]:
         return None
-    passed = ("activation", "batch_norm", "norm", "pool", "add", "residual_add", "multiply")
-    for way in run.backward(*passed):
+    ways = run.backward(
+        "activation", "batch_norm", "norm", "pool", "add", "residual_add", "multiply"
+    )
+    for way in ways:
         if way.step == "linear":
             return None
         if way.step == "convolution":

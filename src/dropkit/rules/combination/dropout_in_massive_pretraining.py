@@ -14,10 +14,10 @@ When to allow:
 Where the same data are seen many times.
 
 References:
-- Touvron et al., 2023, [LLaMA](https://arxiv.org/abs/2302.13971), whose pretraining has a weight
-  decay of 0.1 and no dropout
-- Lan et al., 2020, [ALBERT](https://arxiv.org/abs/1909.11942), section 4.9, where pretraining on
-  more data does better without dropout
+- Touvron et al., 2023, [LLaMA](https://arxiv.org/abs/2302.13971), pretrained with a weight
+  decay of 0.1; of dropout it says nothing
+- Lan et al., 2020, [ALBERT](https://arxiv.org/abs/1909.11942), where pretraining on more data
+  does better without dropout
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Rates above 0.1 on a billion rows."""
     rows = evidence.rows or 0
     if rows < _MASSIVE:
-        raise NotApplicable(
-            f"{rows:,} rows are no massive pretraining, which begins at {_MASSIVE:,}"
-        )
+        raise NotApplicable(f"massive pretraining begins at {_MASSIVE:,} rows; got {rows:,}")
     if evidence.pretrained:
         raise NotApplicable("the model is fine-tuned")
     acting = [run.site for run in evidence.runs if run.acts and run.site.kind in _KINDS]

@@ -15,8 +15,8 @@ When to allow:
 Where the loss has a penalty of its own, or max-norm holds the weights; neither is seen here.
 
 References:
-- Srivastava et al., 2014, [Dropout](https://jmlr.org/papers/v15/srivastava14a.html), table 9, where
-  dropout does better with a second regularizer
+- Srivastava et al., 2014, [Dropout](https://jmlr.org/papers/v15/srivastava14a.html), section 6.5,
+  where dropout is combined with L2 and with max-norm
 - Loshchilov and Hutter, 2019,
   [Decoupled weight decay regularization](https://arxiv.org/abs/1711.05101)
 """
@@ -44,10 +44,11 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     if all(not decay for _, decay in found):
         highest = max(acting, key=lambda site: site.rate or 0.0)
         yield RULE.finding(
-            f"{counted(len(acting), 'dropout')} and no weight decay: {type(evidence.optimizer).__name__} "
-            "decays no parameter of the model",
-            evidence=f"weight_decay is 0 in {counted(len(found), 'group')} of parameters; the highest "
-            f"rate is {highest.rate or 0:.4g}, at {highest.path or highest.place or 'the model'}",
+            f"{counted(len(acting), 'dropout')} and no weight decay: "
+            f"{type(evidence.optimizer).__name__} decays no parameter of the model",
+            evidence=f"weight_decay is 0 in {counted(len(found), 'group')} of parameters; the "
+            f"highest rate is {highest.rate or 0:.4g}, at "
+            f"{highest.path or highest.place or 'the model'}",
         )
 
 

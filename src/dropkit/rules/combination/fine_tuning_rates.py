@@ -17,8 +17,8 @@ Many rows, or a recipe that was tuned so: BERT was fine-tuned with 0.1 throughou
 References:
 - Devlin et al., 2019, [BERT](https://arxiv.org/abs/1810.04805), appendix A.3: "the dropout
   probability was always kept at 0.1"
-- Mosbach, Andriushchenko and Klakow, 2021,
-  [On the stability of fine-tuning BERT](https://arxiv.org/abs/2006.04884)
+- Lee, Cho and Kang, 2020, [Mixout](https://arxiv.org/abs/1909.11299), on regularizing pretrained
+  layers by what they knew, in place of 0
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             f"{type(loss).__name__} spreads {measured:.3g} of a label over all classes, where "
             f"{most:.3g} is the most that it says",
             evidence=f"at equal logits its gradient asks for {1 - measured:.3g} of the label as it "
-            f"was; its parts say {', '.join(f'{p or type(loss).__name__} {s:.3g}' for p, s in _stated(loss))}",
+            f"was; its parts say {', '.join(f'{share:.3g}' for share in said)}",
         )
     share = evidence.smoothed()
     if share is not None:

@@ -20,7 +20,7 @@ References:
 - Vaswani et al., 2017, [Attention is all you need](https://arxiv.org/abs/1706.03762)
 - [torch.nn.functional.scaled_dot_product_attention](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html),
   with its equivalent in Python: the softmax comes first, and then the dropout
-- Li, Hu, Liu, Gao, Wei and Zhang, 2023, [DropKey](https://arxiv.org/abs/2208.02646), which sets
+- Li et al., 2023, [DropKey](https://arxiv.org/abs/2208.02646), which sets
   scores to minus infinity
 """
 

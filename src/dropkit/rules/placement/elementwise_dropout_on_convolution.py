@@ -37,7 +37,7 @@ from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
-    from dropkit.inspection.runs import Run, Way
+    from dropkit.inspection.runs import Way
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:

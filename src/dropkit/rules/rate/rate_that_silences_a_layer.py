@@ -19,7 +19,7 @@ When to allow:
 Where the layer is narrow on purpose, as a bottleneck, and training is steady.
 
 References:
-- Srivastava et al., 2014, [Dropout](https://jmlr.org/papers/v15/srivastava14a.html), appendix A.2:
+- Srivastava et al., 2014, [Dropout](https://jmlr.org/papers/v15/srivastava14a.html), appendix A.1:
   a layer with dropout needs n / (1 - p) units for what n units did without
 """
 
