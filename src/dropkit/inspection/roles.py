@@ -41,8 +41,7 @@ def role(
             return "embedding"
     if _is_head(fed_by, later):
         return "head"
-    passing = ("dropout", "multiply")  # a path that is dropped, or scaled, before it is added
-    if "residual_add" in [step for step in later if step not in passing][:1]:
+    if _is_added(feeds):
         return "residual"
     return "hidden"
 
@@ -63,6 +62,13 @@ def _weighs_attention(fed_by: tuple[Neighbour, ...], feeds: tuple[Neighbour, ...
         and fed_by[0].step == "softmax"
         and any(near.step == "matmul" and near.distance <= 2 for near in feeds)
     )
+
+
+def _is_added(feeds: tuple[Neighbour, ...]) -> bool:
+    """Whether all that comes of it is added to the trunk, dropped as a path or scaled before."""
+    alone = sum(near.distance == 1 for near in feeds) == 1
+    rest = [near.step for near in feeds if near.step not in ("dropout", "multiply")]
+    return alone and rest[:1] == ["residual_add"]
 
 
 def _is_head(fed_by: tuple[Neighbour, ...], later: list[str]) -> bool:

@@ -49,7 +49,7 @@ class Chance:
     """The chance of the value that is not 0; None: not known."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """One operation, and what it gave."""
 
@@ -72,6 +72,9 @@ class Node:
     """Of a value that hangs on draws and constants alone."""
     chance: Chance | None = None
     users: list[Node] = field(default_factory=list)
+
+    def __repr__(self) -> str:  # and not those of all that it hangs on, which never ends
+        return f"<{self.name} {self.number}>"
 
     @property
     def is_noise(self) -> bool:
