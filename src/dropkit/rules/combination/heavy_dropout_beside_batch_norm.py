@@ -1,7 +1,8 @@
 """Maps are dropped heavily where batch norm regularizes them already.
 
 The rule reports dropout of more than 0.25, which is 0.05 above what is usual, on the maps of
-convolutions that have a batch norm beside them. It is silent on heads, behind global pooling, and on stochastic depth.
+convolutions that have a batch norm beside them. It is silent on heads, behind global pooling, and
+on stochastic depth.
 
 Why it matters:
 Batch norm adds noise of its own, as each sample is normalized with others. Networks with it need
