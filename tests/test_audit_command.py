@@ -91,6 +91,10 @@ def boom():
     raise ValueError("no weights\\nin this file")
 
 
+def training(model):
+    return {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "loss": nn.CrossEntropyLoss()}
+
+
 def example():
     return {"x": torch.ones(5, 20)}
 
@@ -198,6 +202,20 @@ def test_a_map_as_a_table_a_tree_and_json(place: Path) -> None:
     assert len(again.sites) == 4
     page = dropkit("sites", "models_to_judge.py:Net", "--format", "html")
     assert page.out.startswith("<div>")
+
+
+def test_what_trains_a_model_can_be_told(place: Path) -> None:
+    def lacking(*options: object) -> list[str]:
+        content = json.loads(audit("Clean", "--format", "json", "--fail-on", "never", *options).out)
+        return [entry["rule"] for entry in content["not_applicable"]]
+
+    name = "models_to_judge.py:training"
+    told = {"dropout-without-weight-decay", "dropout-between-softmax-and-loss"}
+    assert told <= set(lacking())
+    assert not told & set(lacking("--training", name))
+    ran = audit("Clean", "--training", "models_to_judge.py:Two")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
 
 
 # Targets that are refused

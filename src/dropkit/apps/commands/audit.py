@@ -16,6 +16,7 @@ from dropkit.apps.commands.looking import (
     away_from_output,
     explained,
     resolved,
+    trained,
 )
 from dropkit.apps.commands.telling import told
 
@@ -37,6 +38,11 @@ _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html"
 )
 @click.option("--rows", type=click.IntRange(min=1), metavar="N", help="Examples it is trained on.")
 @click.option("--pretrained/--from-scratch", default=None, help="Whether it is fine-tuned.")
+@click.option(
+    "--training",
+    metavar="MODULE:NAME",
+    help="A function of the model that gives what trains it: a dictionary with optimizer and loss.",
+)
 @click.option("--select", multiple=True, metavar="RULE", help="Only this rule, or group (DK1).")
 @click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule, or group.")
 @click.option(
@@ -95,6 +101,7 @@ def _report(found: Target, options: dict[str, Any]) -> Report:
         chosen = (options["select"], options["ignore"])
         return frozen.judged(found, options["purpose"], *chosen)
     assert found.model is not None and found.inputs is not None
+    training = trained(found, options["training"])
     with explained(found):
         report = judged(
             found.model,
@@ -106,6 +113,7 @@ def _report(found: Target, options: dict[str, Any]) -> Report:
             device=options["device"],
             select=options["select"],
             ignore=options["ignore"],
+            **training,
         )
     return replace(report, target=found.name, unseen=(*found.notes, *report.unseen))
 

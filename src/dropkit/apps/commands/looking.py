@@ -95,6 +95,21 @@ def _given(asked: Asked) -> Inputs | None:
     return inputs.parsed(asked.shapes) if asked.shapes else None
 
 
+def trained(target: Target, function: str | None) -> dict[str, Any]:
+    """The optimizer and the loss of a target, as a function of the model gives them."""
+    from dropkit.apps.targets.importing import called
+
+    if function is None:
+        return {}
+    given = called(function, target.model)
+    if not isinstance(given, dict) or not given.keys() <= {"optimizer", "loss"}:
+        raise SettingError(
+            f"expected {function} to give a dictionary with optimizer, loss or both; got "
+            f"{sorted(map(str, given)) if isinstance(given, dict) else type(given).__name__}"
+        )
+    return given
+
+
 def _guessed(model: nn.Module) -> Inputs:
     from dropkit.apps.targets.guessing import guess
 

@@ -31,14 +31,14 @@ def factory_target(text: str, *, meta: bool) -> Target:
     return Target(f"{type(model).__name__} of {printable(text, 120)}", model, artifact=file)
 
 
-def called(text: str) -> Any:
-    """What the function of a target gives: example inputs."""
+def called(text: str, *args: Any) -> Any:
+    """What a function gives: example inputs, or what trains a model."""
     place, name = _parts(text)
     function = attribute(_module(place), name, place)
     if not callable(function):
         return function
     try:
-        return function()
+        return function(*args)
     except Exception as error:  # whatever a user's function may raise
         raise InputError(f"{printable(text)} raised {last_line(error)}") from error
 

@@ -6,13 +6,17 @@ import inspect
 import traceback
 from collections.abc import Callable
 
+import dropkit
 from dropkit.inspection.showing import printable
+
+_OURS = dropkit.__path__[0]
 
 
 def last_line(error: BaseException) -> str:
     """An error in a line, with where it was raised and what was the cause of it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    known = [frame for frame in frames if not frame.filename.startswith(("<frozen", _OURS))]
+    own = [frame for frame in known if "site-packages" not in frame.filename] or known
     place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     root = error
     while root.__cause__ is not None:
