@@ -19,27 +19,18 @@ from dropkit.records import Report
 from dropkit.rules import Rule, every, named
 from dropkit.rules.base import SECTIONS
 from dropkit.rules.registry import GROUPS
+from rule_examples import made
 
 RULES = every()
 ON_MODELS = [rule for rule in RULES if rule.on_model is not None]
 WRONG = [(rule, source) for rule in ON_MODELS for source in rule.wrong]
 RIGHT = [(rule, source) for rule in ON_MODELS for source in rule.right]
 
-Example = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
-
 
 def told(pair: tuple[Rule, str]) -> str:
     rule, source = pair
     sort, examples = ("wrong", rule.wrong) if source in rule.wrong else ("right", rule.right)
     return f"{rule.name}-{sort}-{examples.index(source) + 1}"
-
-
-def made(source: str) -> Example:
-    """What an example defines."""
-    torch.manual_seed(0)
-    names: dict[str, Any] = {}
-    exec(compile(source, "<example>", "exec", dont_inherit=True), names)
-    return names["model"], names["inputs"], names.get("settings", {})
 
 
 def audited(source: str, **settings: Any) -> Report:

@@ -42,6 +42,7 @@ __all__ = [
     "__version__",
     "accelerate",
     "audit",
+    "fix",
     "functional",
     "guard",
     "load",
@@ -56,6 +57,7 @@ _LATE = {
     "DropoutRegressor": "dropkit.apps.estimators",
     "accelerate": "dropkit.acceleration",
     "audit": "dropkit.rules.auditing",
+    "fix": "dropkit.fixing",
     "guard": "dropkit.apps.guard",
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
     from dropkit.apps.guard import guard
+    from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
     from dropkit.rules.auditing import audit
 else:

@@ -1,6 +1,6 @@
 """The frozen values that cross borders between rooms. No torch, no pandas, no behaviour."""
 
-from dropkit.records.findings import Edit, Finding, Need, Report, Severity, SourceEdit
+from dropkit.records.findings import Edit, Finding, Need, Repair, Report, Severity, SourceEdit
 from dropkit.records.shards import Shard
 from dropkit.records.sites import Kind as SiteKind
 from dropkit.records.sites import Measured, Neighbour, Place, Role, Site
@@ -43,6 +43,7 @@ __all__ = [
     "Outcome",
     "Place",
     "Progress",
+    "Repair",
     "Report",
     "Role",
     "Schema",

@@ -86,7 +86,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What rules said of one model, or of a tree of source."""
+    """What rules said of one model, or of a tree of source; `print` shows it."""
 
     target: str
     """What was judged, in words: a class of a model, a path."""
@@ -108,3 +108,25 @@ class Report:
         """The highest severity among the findings."""
         order: tuple[Severity, ...] = ("error", "warning", "note")
         return next((s for s in order if any(f.severity == s for f in self.findings)), None)
+
+    def __str__(self) -> str:
+        lines = [f"{self.target}: {len(self.findings)} findings of {len(self.judged)} rules"]
+        for found in self.findings:
+            path = found.path or (found.site.path if found.site else "")
+            where = str(found.place or (found.site and found.site.place) or "")
+            parts = (found.severity, found.rule, path, where)
+            lines += ["", "  ".join(filter(None, parts)), f"    {found.message}"]
+            lines += [f"    seen: {found.evidence}"] if found.evidence else []
+        lines += [f"Not applicable: {rule}: {why}" for rule, why in self.not_applicable]
+        return "\n".join([*lines, *(f"Not seen: {what}" for what in self.unseen)])
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of the findings that a model was to be mended by."""
+
+    applied: tuple[Finding, ...]
+    refused: tuple[tuple[Finding, str], ...]
+    """(finding, why); nothing was changed for them."""
+    report: Report | None
+    """Of the audit after it; None: the model's inputs were not given, so nothing is proven."""
