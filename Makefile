@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-kernel bench-tables bench-population conformance clean
+.PHONY: help demo test lint format pages zoo zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -38,6 +38,18 @@ format: $(VENV)/ready ## let ruff mend and lay out the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+pages: $(VENV)/ready ## write the pages that are made from the code: docs/rules.md
+	$(BIN)/dropkit rules --format markdown > docs/rules.md
+
+zoo: $(VENV)/ready-bench-kernel ## audit every text model of Transformers (half an hour); writes docs/census.md
+	$(BIN)/python -m benchmarks.zoo torch transformers --write docs/census.md
+
+zoo-timm: $(VENV)/ready-timm ## audit every model of timm (an hour); writes docs/census.md
+	PYTHONPATH=$(VENV)/timm $(BIN)/python -m benchmarks.zoo timm --write docs/census.md
+
+bench-audit: $(VENV)/ready-bench-kernel ## what an audit costs: Llama-3-70B's shape, ResNet-50 (a minute)
+	$(BIN)/python benchmarks/audit.py
+
 bench: bench-kernel bench-population bench-tables ## all benchmarks
 
 bench-kernel: $(VENV)/ready-bench-kernel ## what a mask costs, and a training step with dropout (minutes); writes docs/speed.md
@@ -69,6 +81,11 @@ $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) | $(BIN)
 
 $(VENV)/ready-bench-kernel: $(VENV)/ready
 	@$(PIP) --editable '.[tables,audit,onnx,dev,bench-kernel]'
+	@touch $@
+
+# Apart from the rest, and without what they need: torchvision asks for a torch of its own.
+$(VENV)/ready-timm: $(VENV)/ready-bench-kernel
+	@$(PIP) --no-deps --target $(VENV)/timm torchvision timm
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready

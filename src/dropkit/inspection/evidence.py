@@ -42,6 +42,7 @@ class Evidence:
     """train or inference: what it is about to do; None: not said."""
     exported: bool = False
     """Whether it is an exported program, which has no modes and no modules."""
+    _modules: dict[str, nn.Module] = field(default_factory=dict, repr=False)
     _runs: list[Run] = field(default_factory=list, repr=False)
 
     @property
@@ -87,7 +88,9 @@ class Evidence:
 
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None if the model has none there."""
-        return dict(self.model.named_modules()).get(path)
+        if not self._modules:
+            self._modules.update(self.model.named_modules())
+        return self._modules.get(path)
 
 
 def look(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal[
@@ -138,9 +138,9 @@ class Site:
     """Where the rate stands: the path of an attribute, such as encoder.drop.p; empty: not found."""
     measured: Measured | None = None
     """None: nothing fired, or it ran without values (on the meta device)."""
-    fed_by: tuple[Neighbour, ...] = ()
+    fed_by: tuple[Neighbour, ...] = field(default=(), repr=False)
     """What came before, nearest first, along all ways."""
-    feeds: tuple[Neighbour, ...] = ()
+    feeds: tuple[Neighbour, ...] = field(default=(), repr=False)
     """What came after, nearest first, along all ways."""
 
     @property

@@ -13,7 +13,7 @@ from dropkit.apps.commands.delivering import deliver, is_colored, width
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json", "markdown"]),
     default="text",
     show_default=True,
     help="How to list them.",
@@ -21,6 +21,12 @@ from dropkit.apps.commands.delivering import deliver, is_colored, width
 def rules(form: str) -> None:
     """List the rules: their names, codes and severities, and what each looks for."""
     from dropkit.rules import Rule, every
+
+    if form == "markdown":
+        from dropkit.apps.formats.manual import page
+
+        deliver(page(), None)
+        return
 
     def judges(rule: Rule) -> list[str]:
         return [

@@ -1,0 +1,1 @@
+"""Models that nobody here wrote, audited: `python -m benchmarks.zoo`."""

@@ -1,0 +1,20 @@
+"""The page of rules is what the rules say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dropkit.apps.formats.manual import page
+from dropkit.rules import every
+
+RULES = Path(__file__).parent.parent / "docs" / "rules.md"
+
+
+def test_the_page_of_rules_is_theirs() -> None:
+    assert RULES.read_text("utf-8") == page(), "try: make pages"
+
+
+def test_every_rule_has_a_page_in_it() -> None:
+    written = page()
+    for rule in every():
+        assert f"\n## {rule.name}\n" in written and f"(#{rule.name})" in written
