@@ -265,6 +265,22 @@ def test_a_module_that_does_not_import_is_explained(place: Path, code: str, says
     assert says in ran.err
 
 
+def test_an_error_of_a_stranger_steers_no_terminal(place: Path) -> None:
+    code = "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n"
+    code += "        raise ValueError('\\x1b[31m\\x07 red')\n"
+    (place / "unimportable.py").write_text(code, encoding="utf-8")
+    ran = dropkit("audit", "unimportable.py:Net", "--input", "2x2")
+    assert ran.code == 2
+    assert "\\x1b[31m\\x07 red" in ran.err
+    assert "\x1b" not in ran.err
+
+
+def test_a_report_that_cannot_be_written_is_explained(place: Path) -> None:
+    ran = audit("Clean", "--select", "DK101", "--out", "no/such/folder/report.json")
+    assert ran.code == 2
+    assert "no/such/folder" in ran.err
+
+
 def test_a_file_within_a_package_keeps_its_relative_imports(place: Path) -> None:
     package = place / "some_package"
     package.mkdir()

@@ -84,4 +84,6 @@ for command in (audit, explain, fit, lint, predict, rules, sites):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"dropkit: {message}", err=True)
+    """Print a message; what it quotes may be a stranger's, and must not steer a terminal."""
+    safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+    click.echo(f"dropkit: {safe}", err=True)

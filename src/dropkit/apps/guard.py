@@ -143,10 +143,10 @@ class _Generators:
     """The states of torch's generators."""
 
     def __init__(self) -> None:
-        self.cpu = torch.default_generator.get_state()
+        self.cpu = torch.get_rng_state()
         self.cuda: list[Tensor] = []
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            self.cuda = [generator.get_state() for generator in torch.cuda.default_generators]
+            self.cuda = torch.cuda.get_rng_state_all()
 
     def moved(self) -> bool:
         """Whether somebody drew since."""
@@ -156,9 +156,9 @@ class _Generators:
 
     def restore(self) -> None:
         """Go on from here."""
-        torch.default_generator.set_state(self.cpu)
-        for generator, state in zip(torch.cuda.default_generators, self.cuda, strict=False):
-            generator.set_state(state)
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
 
 
 def _dropped(
