@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from command import Ran, dropkit
+from dropkit.inspection.source import SourceFile
+from dropkit.rules.linting import Linted
 
 BUG = """\
 import torch.nn.functional as F
@@ -195,6 +198,30 @@ def test_encodings_are_read_as_python_reads_them(tmp_path: Path, encoding: str) 
     text = said if encoding == "utf-8-sig" else cookie + said
     (tmp_path / "net.py").write_bytes(text.encode(encoding))
     assert len(places(tmp_path)) == 1
+
+
+def test_a_rule_that_breaks_on_a_file_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dropkit.apps.lint import judging
+
+    folder = tree(tmp_path, {"a.py": BUG, "b.py": BUG})
+    real = judging.judged
+
+    def broken(file: SourceFile, *rest: Any) -> Linted:
+        if file.path.endswith("a.py"):
+            raise KeyError("rate")
+        return real(file, *rest)
+
+    monkeypatch.setattr(judging, "judged", broken)
+    assert places(folder) == [f"{folder}/b.py:6"]
+    assert "a.py: dropkit has a bug here, please report it: KeyError('rate')" in unseen(folder)[0]
+
+
+@pytest.mark.parametrize("rate", ["self" + ".a" * 3000, "-" * 3000 + "x", "f(" * 90 + ")" * 90])
+def test_deep_expressions_end(tmp_path: Path, rate: str) -> None:
+    folder = tree(tmp_path, {"net.py": BUG.replace("0.5", rate), "good.py": BUG})
+    assert f"{folder}/good.py:6" in places(folder)
 
 
 # ---- notebooks

@@ -110,6 +110,10 @@ def test_mutants_of_what_is_gated_are_found(form: str, old: str, new: str) -> No
 LEFT_TO_OTHERS = {
     "a parameter": ("forward(self, x, rate=0.5)", "return F.dropout(x, rate)"),
     "a caller's switch": ("forward(self, x, on)", "return F.dropout(x) if on else x"),
+    "a switch among the inputs": (
+        "forward(self, inputs)",
+        "x, on = inputs\nif self.rate > 0 and on:\n    x = F.dropout(x, self.rate)\nreturn x",
+    ),
     "a method that nobody calls": ("mixed(self, x)", "return F.dropout(x, 0.5)"),
     "a loss": ("compute_loss(self, x)", "return F.dropout(x, 0.5)"),
     "a step of training": ("training_step(self, x)", "return F.dropout(x, 0.5)"),

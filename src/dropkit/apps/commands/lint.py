@@ -56,7 +56,13 @@ _LEVELS = ("error", "warning", "note")
 @click.option("--isolated", is_flag=True, help="Read no settings.")
 @click.option("--no-gitignore", is_flag=True, help="Look at what .gitignore leaves out, too.")
 @click.option("--stdin-filename", default="", metavar="NAME", help="What - is called.")
-@click.option("--jobs", default=0, metavar="N", help="Processes.  [default: as many as pay]")
+@click.option(
+    "--jobs",
+    default=0,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Processes.  [default: as many as pay]",
+)
 def lint(paths: tuple[str, ...], **options: Any) -> int:
     """Judge Python files and notebooks in each PATH without running them; - is standard input.
 

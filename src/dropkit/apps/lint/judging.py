@@ -47,7 +47,13 @@ def judge_file(found: Found, task: Task, allow: Sequence[str] = ()) -> Outcome |
             data = file.read()
     except OSError as error:
         return _unseen(f"{found.path}: cannot be read: {error.strerror}")
-    return judge_bytes(data, found, task, allow)
+    try:
+        return judge_bytes(data, found, task, allow)
+    except RecursionError:
+        return _unseen(f"{found.path}: it is nested too deeply")
+    except Exception as error:
+        # One file on which a rule breaks must not hide what is wrong in all the others.
+        return _unseen(f"{found.path}: dropkit has a bug here, please report it: {error!r}")
 
 
 def judge_bytes(data: bytes, found: Found, task: Task, allow: Sequence[str] = ()) -> Outcome | None:

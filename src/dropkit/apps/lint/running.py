@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,8 +62,14 @@ def _shared(work: Sequence[Work], task: Task, processes: int) -> list[Outcome | 
     from functools import partial
 
     context = multiprocessing.get_context("fork")  # nothing here has threads
-    with context.Pool(processes, gc.disable) as pool:
+    with context.Pool(processes, _begin) as pool:
         return pool.map(partial(_judge, task), work, _AT_ONCE)
+
+
+def _begin() -> None:
+    """In each process: no search for cycles, and an interrupt is the first one's to handle."""
+    gc.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _judge(task: Task, work: Work) -> Outcome | None:
