@@ -1,0 +1,169 @@
+"""What rules rest on: ways through a model, and measurements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dropkit
+from dropkit.inspection.evidence import Evidence, look
+from dropkit.inspection.losses import smoothed, smoothing
+from dropkit.records import Edit, Finding
+from dropkit.rules.ranges import HIDDEN, INPUT, TRANSFORMER, Range, usual
+
+ROWS = torch.randn(512, 16, generator=torch.Generator().manual_seed(5))
+
+
+def found(model: nn.Module, *inputs: Tensor, select: str, **settings: Any) -> list[Finding]:
+    return list(dropkit.audit(model, *inputs, select=[select], **settings).findings)
+
+
+def evidence_of(model: nn.Module, *inputs: Tensor, **told: Any) -> Evidence:
+    return look(model, inputs, {}, **told)
+
+
+# ---- batch norm
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+def test_a_shift_of_variance_is_what_theory_says(rate: float) -> None:
+    centred = ROWS - ROWS.mean(0)
+    model = nn.Sequential(nn.Identity(), nn.Dropout(rate), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    evidence = evidence_of(model, centred)
+    (run,) = evidence.runs
+    way = next(way for way in run.onward() if way.step == "batch_norm")
+    shift = evidence.shift(run, way)
+    assert shift is not None and shift.rows == 512
+    assert abs(shift.ratio - 1 / (1 - rate)) < 5 * shift.doubt
+    assert shift.doubt < 0.1 / (1 - rate)
+
+
+def test_a_frozen_batch_norm_learns_nothing() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    layers = nn.Dropout(0.5), nn.BatchNorm1d(16), nn.Linear(16, 2)
+    assert found(Frozen(*layers), ROWS, select="DK201") == []
+    assert len(found(nn.Sequential(*layers), ROWS, select="DK201")) == 1
+
+
+def test_what_is_not_measured_is_said() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    (finding,) = found(model, ROWS, select="DK201", device="meta")
+    assert "was not measured" in finding.evidence
+    (finding,) = found(model, ROWS, select="DK201")
+    assert "512 values each" in finding.evidence
+
+
+def test_a_branch_counts_where_its_shift_is_plain() -> None:
+    class Adds(nn.Module):
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            self.share = share
+            self.up, self.drop = nn.Linear(16, 16), nn.Dropout(0.5)
+            self.norm, self.head = nn.BatchNorm1d(16), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.norm(x + self.share * self.drop(self.up(x))))
+
+    assert found(Adds(0.01), ROWS, select="DK201") == []
+    assert len(found(Adds(3.0), ROWS, select="DK201")) == 1
+
+
+# ---- losses
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_smoothing_is_measured(share: float) -> None:
+    measured = smoothing(nn.CrossEntropyLoss(label_smoothing=share))
+    assert measured == pytest.approx(share, abs=1e-6)
+
+
+def test_what_takes_no_classes_is_not_measured() -> None:
+    assert smoothing(nn.MSELoss()) is None
+    assert smoothing(nn.BCEWithLogitsLoss()) is None
+    report = dropkit.audit(nn.Linear(16, 2), ROWS, loss=nn.MSELoss(), select=["DK504"])
+    assert "takes logits and classes" in dict(report.not_applicable)["label-smoothing-twice"]
+
+
+def test_smoothed_labels_are_known() -> None:
+    labels = torch.eye(5)[torch.arange(7) % 5]
+    assert smoothed(labels * 0.9 + 0.02) == pytest.approx(0.1)
+    assert smoothed(labels) is None
+    assert smoothed(torch.softmax(ROWS, 1)) is None
+    assert smoothed(torch.full((3, 4), 0.25)) is None
+
+
+# ---- rates
+
+
+def ranges(model: nn.Module, *inputs: Tensor) -> list[Range | None]:
+    evidence = evidence_of(model, *inputs)
+    return [usual(evidence, run) for run in evidence.runs]
+
+
+def test_what_is_usual_hangs_on_the_place() -> None:
+    table = nn.Sequential(
+        *(nn.Dropout(0.1), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 32)),
+        *(nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 2)),
+    )
+    assert ranges(table, ROWS) == [INPUT, HIDDEN, HIDDEN]
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    head = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, 2))
+    blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    found = ranges(nn.Sequential(blocks, head), ROWS.view(64, 8, 16))
+    assert found == [TRANSFORMER] * 8 + [HIDDEN]
+
+
+def test_a_layer_that_is_led_around_is_not_silenced() -> None:
+    class Adds(nn.Module):
+        def __init__(self, *, around: bool) -> None:
+            super().__init__()
+            self.around = around
+            self.down, self.up, self.drop = nn.Linear(16, 2), nn.Linear(2, 16), nn.Dropout(0.5)
+            self.last = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.up(self.drop(self.down(x)))
+            return self.last(x + y if self.around else y + torch.tanh(y))
+
+    assert found(Adds(around=True), ROWS, select="DK303") == []
+    (finding,) = found(Adds(around=False), ROWS, select="DK303")
+    assert "probability 0.25" in finding.message
+
+
+# ---- edits
+
+
+def test_edits_name_what_they_change() -> None:
+    norm = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5), nn.BatchNorm1d(16))
+    (finding,) = found(nn.Sequential(norm, nn.Linear(16, 2)), ROWS, select="DK201")
+    says = "put the dropout behind the batch norm"
+    assert finding.edit == Edit("exchange", "0.1", "0.2", says=says)
+    maps = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Dropout(0.2), nn.Conv2d(3, 1, 3))
+    (finding,) = found(maps, torch.ones(2, 1, 9, 9), select="DK204")
+    assert isinstance(finding.edit, Edit) and finding.edit.arguments == {"p": 0.2}
+    assert (finding.edit.path, finding.edit.to) == ("1", "dropkit.nn.Dropout2d")
+    (finding,) = found(nn.Sequential(nn.Linear(16, 2), nn.Dropout(0.2)), ROWS, select="DK202")
+    assert isinstance(finding.edit, Edit) and finding.edit.safe
+    assert (finding.edit.action, finding.edit.path, finding.edit.to) == ("set", "1.p", "0")
+
+
+def test_a_layer_that_serves_twice_is_not_replaced() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps, self.drop, self.head = nn.Conv1d(1, 3, 3), nn.Dropout(0.2), nn.Linear(21, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.drop(torch.relu(self.maps(x)))
+            return self.head(self.drop(x.flatten(1).relu()))
+
+    (finding,) = found(Twice(), torch.ones(2, 1, 9), select="DK204")
+    assert finding.edit is None
