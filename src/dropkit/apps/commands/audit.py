@@ -29,7 +29,7 @@ _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html"
 """Of --out: what format is meant where none is said."""
 
 
-@click.command()
+@click.command(short_help="Judge every place where a model drops.")
 @about_target
 @click.option(
     "--purpose",

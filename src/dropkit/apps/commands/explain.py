@@ -17,7 +17,7 @@ _EYE = 88
 """Columns of running text."""
 
 
-@click.command()
+@click.command(short_help="Show the page of a rule.")
 @click.argument("rule")
 def explain(rule: str) -> None:
     """Say what a RULE looks for, why it matters, how to fix what it finds, and when to allow it.

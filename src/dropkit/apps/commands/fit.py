@@ -22,7 +22,7 @@ _FREE_AT_RESUME = {"table", "target", "time", "quiet", "resume"}
 """What may be given beside --resume: it leaves the result alone, or is compared with the old."""
 
 
-@click.command()
+@click.command(short_help="Fit a network to a table, with a report.")
 @click.argument("table", required=False)
 @click.option("--target", metavar="COLUMN", help="The column to predict.")
 @click.option("--out", metavar="DIR", default="", help="Model folder.  [default: TABLE.dropkit]")

@@ -9,7 +9,7 @@ import click
 from dropkit.apps.commands.telling import told
 
 
-@click.command()
+@click.command(short_help="Predict the rows of a table.")
 @click.argument("model_dir")
 @click.argument("table")
 @click.option(

@@ -9,7 +9,7 @@ import click
 from dropkit.apps.commands.delivering import deliver, is_colored, width
 
 
-@click.command()
+@click.command(short_help="List the rules of audit and lint.")
 @click.option(
     "--format",
     "form",

@@ -17,7 +17,7 @@ from dropkit.apps.commands.looking import (
 from dropkit.apps.commands.telling import told
 
 
-@click.command()
+@click.command(short_help="Map every place where a model drops.")
 @about_target
 @click.option(
     "--format",

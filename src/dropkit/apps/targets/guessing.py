@@ -30,6 +30,7 @@ def guess(model: nn.Module) -> Inputs:
     Raises:
         InputError: they do not say it.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     needed = required(model.forward)
     several = _of_several(model)
     if several is not None:
@@ -80,8 +81,9 @@ def _width(model: nn.Module) -> int:
 
 def _shapes(module: nn.Module) -> list[_Shape]:
     """What a layer takes, the likeliest first; empty: it does not say."""
-    if isinstance(module, nn.Linear):
-        return [(BATCH, module.in_features), (BATCH, LENGTH, module.in_features)]
+    features = getattr(module, "in_features", None)
+    if isinstance(features, int) and "Linear" in type(module).__name__:  # quantized ones, too
+        return [(BATCH, features), (BATCH, LENGTH, features)]
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return [(BATCH, LENGTH), (BATCH,)]
     if isinstance(module, nn.RNNBase):
