@@ -47,10 +47,19 @@ def grouped(passes: Passes) -> list[Group]:
     for event in filter(lambda event: event.fired, events(passes.evaluation)):
         evaluated.setdefault(_key(event), []).append(event)
     found = [
-        Group(group, traces[key], True, bool(evaluated.pop(key, ())))
+        Group(group, traces[key], True, _acts(group, evaluated.pop(key, ())))
         for key, group in trained.items()
     ]
     return found + [Group(group, passes.evaluation, False, True) for group in evaluated.values()]
+
+
+def _acts(trained: Sequence[Event], evaluated: Sequence[Event]) -> bool:
+    """Whether what drew in evaluation mode did there what it does in training.
+
+    A lot that is drawn in both modes, and asked in training alone, drops nothing in evaluation.
+    """
+    is_draw = all(event.kind == "random" for event in trained)
+    return any(is_draw or event.kind != "random" for event in evaluated)
 
 
 def sites_of(model: nn.Module | None, passes: Passes) -> tuple[Site, ...]:

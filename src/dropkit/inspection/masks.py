@@ -115,6 +115,8 @@ def _drops(met: Application) -> bool:
         return True
     if name.startswith("masked_fill") and node.scalars:
         return node.scalars[-1] == 0
+    if met.fill is not None:
+        return met.fill == 0
     rest = [source for source in node.inputs if source not in (met.noise, met.value)]
     if name == "where" and not rest and node.scalars:
         return node.scalars[-1] == 0
@@ -207,7 +209,8 @@ def _factors(nodes: list[Node]) -> Factors:
             numbers.append(number)
         elif node.name.removesuffix("_") in ("mul", "div"):
             single = [source for source in node.inputs if math.prod(source.shape) == 1]
-            are_known = are_known and not (single and len(node.inputs) > 1)
+            is_alone = len(node.inputs) == 1 and not node.scalars  # times what nobody saw made
+            are_known = are_known and not is_alone and not (single and len(node.inputs) > 1)
     return Factors(tuple(numbers), are_known)
 
 

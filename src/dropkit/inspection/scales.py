@@ -109,4 +109,6 @@ def _key(node: Node) -> object:
 
 
 def _factors(trace: Trace) -> Counter[object]:
-    return Counter(_key(node) for node in trace.nodes if factor(node) is not None)
+    return Counter(
+        _key(node) for node in trace.nodes if factor(node) is not None and not node.is_noise
+    )

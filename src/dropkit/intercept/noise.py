@@ -116,6 +116,14 @@ def application(
     )
 
 
+def filling(others: Sequence[Tensor]) -> float | None:
+    """The number in what was given beside noise and value, where that is one number."""
+    single = [x for x in others if x.numel() == 1 and not x.is_meta and type(x) is Tensor]
+    if len(others) != 1 or not single or single[0].is_complex():
+        return None
+    return float(single[0])
+
+
 def _counts(noise: Tensor) -> tuple[int, int, float, float] | None:
     """Elements, zeros, sum and sum of squares."""
     if noise.is_meta or type(noise) not in (Tensor, torch.nn.Parameter) or noise.is_complex():

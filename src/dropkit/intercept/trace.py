@@ -127,6 +127,8 @@ class Application:
     noise_shape: tuple[int, ...]
     counts: tuple[int, int, float, float] | None
     """Of the noise: elements, zeros, sum and sum of squares; None: it has no values."""
+    fill: float | None = None
+    """The one number that was given beside them as a tensor, such as 0 in x[mask] = 0."""
 
 
 @dataclass(slots=True, eq=False)

@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.intercept.attaching import OPENED
 from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
-from dropkit.intercept.noise import application, is_application, noticed, of_draw
+from dropkit.intercept.noise import application, filling, is_application, noticed, of_draw
 from dropkit.intercept.operations import operation
 from dropkit.intercept.trace import (
     INPUT,
@@ -48,6 +48,7 @@ from dropkit.records import Place
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _SCALARS = (int, float)
+_Key = tuple[int, int]
 _CUTS = ("select", "slice", "unbind", "split", "chunk")
 
 
@@ -84,7 +85,7 @@ class Watch:
         self.within: list[tuple[str, nn.Module]] = [("", model)]
         self.calls: list[Call] = []
         self.entry = sys._getframe(3)
-        self.values: dict[int, Node] = {}
+        self.values: dict[_Key, Node] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             origin = PARAMETER if isinstance(tensor, nn.Parameter) else 0
             self._know(tensor, "parameter" if origin else "constant", origin)
@@ -240,6 +241,8 @@ class Watch:
         pairs = [(found, tensor) for tensor in given if (found := self.node(tensor)) is not None]
         met = application(node, pairs, count=not self.calls)
         if met is not None:
+            known = {id(tensor) for _, tensor in pairs}
+            met.fill = filling([tensor for tensor in given if id(tensor) not in known])
             yield met
 
 
@@ -350,12 +353,13 @@ def _paths(model: nn.Module) -> dict[int, str]:
     return {id(module): path for path, module in reversed(list(model.named_modules()))}
 
 
-def _storage(tensor: Tensor) -> int | None:
+def _storage(tensor: Tensor) -> _Key | None:
+    """Of what a tensor is a view; the size tells it from what was freed, and nobody saw made."""
     try:
-        key: int = tensor.untyped_storage()._cdata
+        storage = tensor.untyped_storage()
+        return storage._cdata, storage.nbytes()
     except (NotImplementedError, RuntimeError):  # sparse, opaque, or of a subclass
-        return id(tensor)
-    return key
+        return id(tensor), 0
 
 
 def _origin(inputs: Sequence[Node]) -> int:
