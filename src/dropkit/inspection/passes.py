@@ -72,9 +72,7 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         later = dict(held_rates(model))
         zeroed = before.zeroed()
         still = None
-        last = train[-1]
-        measured = any(normed.variances for normed in last.normed.values())
-        if measured and last.failed is None and last.drew():
+        if _drops_before_batch_norm(train[0]):
             still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
         if state.moved_elsewhere:
             unseen.append(
@@ -82,6 +80,13 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
                 "may hang on it"
             )
     return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen, still)
+
+
+def _drops_before_batch_norm(trace: Trace) -> bool:
+    """Whether a batch norm ran on values, after a dropout that can be kept from dropping."""
+    norms = [number for number, normed in trace.normed.items() if normed.variances]
+    drops = [draw.node.number for draw in trace.draws if draw.rate is not None or draw.call]
+    return trace.failed is None and bool(norms and drops) and min(drops) < max(norms)
 
 
 def _switch(model: nn.Module, training: bool, unseen: list[str]) -> None:
