@@ -6,6 +6,8 @@ words, so that a new key, place, rate or length never compiles anew.
 # mypy: ignore-errors
 # Triton reads these functions as its own language, whose types are not Python's.
 
+import os
+
 import triton
 import triton.language as tl
 
@@ -14,6 +16,8 @@ from dropkit.kernel.triton.bits import held, joined, kept_blocks, places
 
 DRAW = ("key", "key_high", "base", "base_high", "high", "low", "scale", "shift", "fill")
 PART = tl.constexpr(512)
+CUTS = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+"""Whether it is the interpreter that runs: it cuts a bfloat16 off where GPUs round to it."""
 RUNTIME = ("n", "lead", "columns", *DRAW)
 
 
@@ -24,6 +28,16 @@ def widened(value, WIDE: tl.constexpr):
         return value.to(tl.float64)
     else:
         return value.to(tl.float32)
+
+
+@triton.jit
+def narrowed(value, TYPE: tl.constexpr):
+    """The value in the type that lies in memory, rounded to the nearest, of two to the even."""
+    if CUTS and TYPE == tl.bfloat16:
+        bits = value.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        value = tl.where(value == value, bits.to(tl.float32, bitcast=True), value)
+    return value.to(TYPE)
 
 
 @triton.jit
@@ -74,9 +88,9 @@ def flat_tile(
     if ROLE == "residual":
         value += more
     if WHOLE:
-        tl.store(y + start + within, value.to(y.dtype.element_ty))
+        tl.store(y + start + within, narrowed(value, y.dtype.element_ty))
     else:
-        tl.store(y + start + within, value.to(y.dtype.element_ty), mask=inside)
+        tl.store(y + start + within, narrowed(value, y.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=RUNTIME)
@@ -123,8 +137,8 @@ def passed_kernel(grad, y, out, n, scale, WIDE: tl.constexpr, BLOCK: tl.constexp
     if start + BLOCK <= n:
         value = taken(grad + at, at < n, WIDE, True) * scale
         value = tl.where(taken(y + at, at < n, WIDE, True) <= 0, 0.0, value)
-        tl.store(out + at, value.to(out.dtype.element_ty))
+        tl.store(out + at, narrowed(value, out.dtype.element_ty))
     else:
         rest = taken(grad + at, at < n, WIDE, False) * scale
         rest = tl.where(taken(y + at, at < n, WIDE, False) <= 0, 0.0, rest)
-        tl.store(out + at, rest.to(out.dtype.element_ty), mask=at < n)
+        tl.store(out + at, narrowed(rest, out.dtype.element_ty), mask=at < n)

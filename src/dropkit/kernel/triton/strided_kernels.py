@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from dropkit.kernel.triton.bits import held, joined, kept_blocks, kept_each, places
-from dropkit.kernel.triton.flat_kernels import DRAW, number, widened
+from dropkit.kernel.triton.flat_kernels import DRAW, narrowed, number, widened
 
 
 @triton.jit
@@ -85,4 +85,4 @@ def strided_kernel(
         value += number(shift, WIDE)
     value = tl.where(kept, value, number(fill, WIDE))
     at = along(line, n1, n2, n3, n4, y0, y1, y2, y3, y4, RANK)[:, None] + column * y5
-    tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+    tl.store(y + at, narrowed(value, y.dtype.element_ty), mask=inside)
