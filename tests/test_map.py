@@ -300,6 +300,11 @@ def test_an_exported_program_is_read(training: bool) -> None:
     assert drop.place is not None and drop.place.file == __file__
     assert (mask.kind, mask.rate, mask.fired_in_eval) == ("mask", 0.2, True)
     assert (attention.kind, attention.rate, attention.role) == ("attention", 0.1, "attention")
+    found = dropkit.audit(program, select=["DK1"])
+    paths = ["", "", "drop"] if training else ["", ""]
+    assert sorted(finding.path for finding in found.findings) == paths
+    assert {finding.rule for finding in found.findings} == {"left-in-train-mode"}
+    assert dict(found.not_applicable)["always-on-dropout"].startswith("needs modules with modes")
 
 
 def test_a_map_can_be_read() -> None:

@@ -42,7 +42,7 @@ class Evidence:
     """train or inference: what it is about to do; None: not said."""
     exported: bool = False
     """Whether it is an exported program, which has no modes and no modules."""
-    _modules: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    _held: dict[str, nn.Module] = field(default_factory=dict, repr=False)
     _runs: list[Run] = field(default_factory=list, repr=False)
 
     @property
@@ -88,9 +88,9 @@ class Evidence:
 
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None if the model has none there."""
-        if not self._modules:
-            self._modules.update(self.model.named_modules())
-        return self._modules.get(path)
+        if not self._held:
+            self._held.update(self.model.named_modules())
+        return self._held.get(path)
 
 
 def look(
@@ -99,6 +99,7 @@ def look(
     kwargs: Mapping[str, Any],
     *,
     device: str = "auto",
+    purpose: str | None = None,
     **told: Any,
 ) -> Evidence:
     """Run a model in both modes, and make of what was seen all that can be.
@@ -110,22 +111,25 @@ def look(
         kwargs: what it is called with, by name.
         device: meta: without values; real: with made-up ones, where the model has none; auto: as it
             is, and with made-up ones where it cannot run without.
+        purpose: train or inference: what it is about to do.
         told: what else is known: fields of `Evidence`.
 
     Raises:
         SettingError: it is no model, or neither pass came to an end.
     """
+    if device not in ("auto", "meta", "real"):
+        raise SettingError(f"device: expected auto, meta or real; got {device!r}")
+    if purpose not in (None, "train", "inference"):
+        raise SettingError(f"purpose: expected train or inference; got {purpose!r}")
+    told["purpose"] = purpose
     if isinstance(model, torch.export.ExportedProgram):
-        passes = passes_of(model)
-        name, module = "ExportedProgram", model.graph_module
+        passes, name, module = passes_of(model), type(model).__name__, model.graph_module
         return Evidence(name, module, passes, sites_of(None, passes), exported=True, **told)
     if not isinstance(model, nn.Module):
         raise SettingError(
             f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
             "itself, with its inputs behind it: dropkit.sites(model, x)"
         )
-    if device not in ("auto", "meta", "real"):
-        raise SettingError(f"device: expected auto, meta or real; got {device!r}")
     inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     passes, ran = _passes(inner, args, kwargs, device)
     broken = [

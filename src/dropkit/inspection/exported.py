@@ -5,7 +5,6 @@ Such a program has no modes. So what is seen stands for a training pass and for 
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from dropkit.intercept.trace import INPUT, NOISE, PARAMETER, Call, Draw, Node, T
 from dropkit.records import Place
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_TORCH = os.path.dirname(torch.__file__) + os.sep
+_TORCH = tuple(f"{torch.__path__[0]}{separator}" for separator in "/\\")
 
 
 def passes_of(program: torch.export.ExportedProgram) -> Passes:

@@ -11,7 +11,6 @@ is seen; a storage that is used again was first given a new value, which was see
 
 from __future__ import annotations
 
-import os.path
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,8 +44,8 @@ from dropkit.intercept.trace import (
 )
 from dropkit.records import Place
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_TORCH = tuple(f"{torch.__path__[0]}{separator}" for separator in "/\\")
+_OURS = __file__[: -len("intercept/watching.py")]
 _SCALARS = (int, float)
 _Key = tuple[int, int]
 _CUTS = ("select", "slice", "unbind", "split", "chunk")
@@ -140,7 +139,7 @@ class Watch:
             file = frame.f_code.co_filename
             if file.startswith("<"):
                 made = made or frame.f_lasti
-            elif not file.startswith((_TORCH, _OURS)):
+            elif not file.startswith((*_TORCH, _OURS)):
                 name = frame.f_code.co_qualname
                 return Place(file, frame.f_lineno, name), made or frame.f_lasti
             frame = frame.f_back

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dropkit.inspection.evidence import Evidence, look
+from dropkit.inspection.passes import said
 from dropkit.records import Finding, Report
 from dropkit.rules.base import NotApplicable, Rule
-from dropkit.rules.registry import every, named
+from dropkit.rules.choosing import chosen
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,7 @@ _WORST = ("error", "warning", "note")
 
 
 def audit(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     *args: Any,
     optimizer: torch.optim.Optimizer | None = None,
     loss: nn.Module | None = None,
@@ -37,7 +38,7 @@ def audit(
     not given makes it "not applicable", which is no pass.
 
     Args:
-        model: any module.
+        model: any module, compiled or not; or an exported program, which is read and does not run.
         args: what it is called with.
         optimizer: that trains it, for rules on weight decay.
         loss: that trains it, for rules on losses.
@@ -64,36 +65,10 @@ def audit(
     >>> [finding.rule for finding in report.findings]
     ['always-on-dropout']
     """
-    if purpose not in (None, "train", "inference"):
-        from dropkit.errors import SettingError
-
-        raise SettingError(f"purpose: expected train or inference; got {purpose!r}")
     rules = chosen(select, ignore)
-    evidence = look(
-        model,
-        args,
-        {**kwargs, **(example_kwargs or {})},
-        device=device,
-        optimizer=optimizer,
-        loss=loss,
-        rows=rows,
-        pretrained=pretrained,
-        purpose=purpose,
-    )
-    return judge(evidence, rules)
-
-
-def chosen(select: Collection[str], ignore: Collection[str]) -> tuple[Rule, ...]:
-    """Rules by names, codes, or beginnings of codes."""
-    wanted = set(_meant(select)) if select else {rule.name for rule in every()}
-    wanted -= set(_meant(ignore))
-    return tuple(rule for rule in every() if rule.name in wanted)
-
-
-def _meant(words: Collection[str]) -> Iterable[str]:
-    for word in [words] if isinstance(words, str) else words:
-        group = [rule.name for rule in every() if word[:2] == "DK" and rule.code.startswith(word)]
-        yield from group or [named(word).name]
+    told = {"optimizer": optimizer, "loss": loss, "rows": rows, "pretrained": pretrained}
+    given = {**kwargs, **(example_kwargs or {})}
+    return judge(look(model, args, given, device=device, purpose=purpose, **told), rules)
 
 
 def judge(evidence: Evidence, rules: Iterable[Rule]) -> Report:
@@ -101,6 +76,7 @@ def judge(evidence: Evidence, rules: Iterable[Rule]) -> Report:
     findings: list[Finding] = []
     judged: list[str] = []
     not_applicable: list[tuple[str, str]] = []
+    unseen = list(evidence.unseen)
     for rule in rules:
         if rule.on_model is None:
             continue
@@ -112,18 +88,21 @@ def judge(evidence: Evidence, rules: Iterable[Rule]) -> Report:
             judged.append(rule.name)
         except NotApplicable as why:
             not_applicable.append((rule.name, str(why)))
+        except Exception as error:  # a rule that breaks hides nothing of the others
+            unseen.append(f"what {rule.name} judges: it broke with {said(error)}")
     findings.sort(key=lambda finding: (_WORST.index(finding.severity), finding.code, finding.path))
     return Report(
         target=evidence.name,
         findings=tuple(findings),
         judged=tuple(judged),
         not_applicable=tuple(not_applicable),
-        unseen=tuple(evidence.unseen),
+        unseen=tuple(unseen),
         sites=evidence.sites,
     )
 
 
 _NEEDED = {
+    "modules": "modules with modes, which an exported program has not",
     "run": "both passes to their end",
     "values": "a model with values, not on the meta device",
     "optimizer": "optimizer=",

@@ -11,8 +11,8 @@ HEAD = """# Rules
 
 `dropkit rules` lists them, and `dropkit explain RULE` shows one of these pages. A rule that judges
 models is asked by `dropkit audit`, one that judges source by `dropkit lint`; names stand in an
-allowance: `# dropkit: allow=always-on-dropout`. A rule that was not given what it needs answers that
-it is not applicable, which is no pass.
+allowance: `# dropkit: allow=always-on-dropout`. A rule that was not given what it needs answers
+that it is not applicable, which is no pass.
 """
 
 

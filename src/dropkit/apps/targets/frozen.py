@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dropkit.apps.targets.target import Target
 from dropkit.inspection.showing import printable
 from dropkit.records import Finding, Place, Report, Role, Site, SiteKind
-from dropkit.rules.auditing import chosen
+from dropkit.rules.choosing import chosen
 
 RULE, CODE = "left-in-train-mode", "DK104"
 

@@ -152,6 +152,7 @@ RULE = Rule(
     code="DK101",
     severity="error",
     page=__doc__,
+    needs=("modules",),
     on_model=on_model,
     on_source=on_source,
     wrong=(

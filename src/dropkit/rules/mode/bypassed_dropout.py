@@ -73,7 +73,7 @@ RULE = Rule(
     code="DK106",
     severity="warning",
     page=__doc__,
-    needs=("run",),
+    needs=("modules", "run"),
     on_model=on_model,
     wrong=(
         """

@@ -125,6 +125,7 @@ RULE = Rule(
     code="DK102",
     severity="error",
     page=__doc__,
+    needs=("modules",),
     on_model=on_model,
     on_source=on_source,
     wrong=(

@@ -43,6 +43,9 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     modes, purpose = evidence.passes.modes, evidence.purpose
     if purpose == "train":
         raise NotApplicable("the model is about to be trained")
+    if evidence.exported:
+        yield from _exported(evidence)
+        return
     if purpose is None and modes[""]:
         raise NotApplicable("needs purpose=: a model in training mode may be about to train")
     parts = acting(evidence)
@@ -64,6 +67,20 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             path=top,
             edit=Edit("switch", top, "eval", safe=not sampled, says=says),
         )
+
+
+def _exported(evidence: Evidence) -> Iterator[Finding]:
+    """A program that was exported in training mode: it drops whenever it runs."""
+    for site in evidence.sites:
+        if site.fired_in_eval and site.kind not in ("noise", "random"):
+            rate = "" if site.rate is None else f" at the rate {site.rate:.4g}"
+            yield RULE.finding(
+                f"the program drops{rate} whenever it runs: it was exported in training mode, and "
+                "eval() cannot reach it",
+                evidence=f"{site.operation} is in its graph, switched on",
+                site=site,
+                path=site.path,
+            )
 
 
 def _on(parts: Acting, modes: dict[str, bool]) -> Acting:

@@ -110,6 +110,7 @@ RULE = Rule(
     code="DK107",
     severity="error",
     page=__doc__,
+    needs=("modules",),
     on_model=on_model,
     on_source=on_source,
     wrong=(

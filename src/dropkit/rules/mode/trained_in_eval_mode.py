@@ -71,6 +71,7 @@ RULE = Rule(
     code="DK105",
     severity="warning",
     page=__doc__,
+    needs=("modules",),
     on_model=on_model,
     wrong=(
         """

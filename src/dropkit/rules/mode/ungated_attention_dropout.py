@@ -93,6 +93,7 @@ RULE = Rule(
     code="DK103",
     severity="error",
     page=__doc__,
+    needs=("modules",),
     on_model=on_model,
     on_source=on_source,
     wrong=(
