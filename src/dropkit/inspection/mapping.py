@@ -186,7 +186,9 @@ def _measured(group: Iterable[Event]) -> Measured | None:
     kept = size - zeros
     scale = total / kept if kept else math.nan
     spread = math.sqrt(max(0.0, squares / kept - scale * scale)) if kept else 0.0
-    factor = _made_up(last.value, last.node, total / size)
+    chance = None if last.noise.chance is None else last.noise.chance.nonzero
+    share = kept / size if chance is None else chance if last.keeps else 1 - chance
+    factor = _made_up(last.value, last.node, share * scale if kept else 0.0)
     return Measured(size, zeros, scale * factor, spread * factor, total / size * factor)
 
 
