@@ -91,8 +91,11 @@ def _drops_before_batch_norm(trace: Trace) -> bool:
 
 def _switch(model: nn.Module, training: bool, unseen: list[str]) -> None:
     try:
-        model.train(training)
-    except Exception as error:  # whatever a user's `train` may raise
+        if training:
+            model.train()
+        else:
+            model.eval()  # which calls train(False), and may do more
+    except Exception as error:  # whatever a user's `train` or `eval` may raise
         unseen.append(f"the model in {_mode(training)} mode: {said(error)}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import erf, prod, sqrt
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from dropkit.intercept.trace import NOISE, Application, Chance, Node, shape_of
 
 _COUNTED = 1 << 22
 """Elements of a mask that are counted; a rate is then known to .1 %."""
+_NORMALS = ("randn", "randn_like", "normal", "normal_")
 _UNIFORM = ("rand", "rand_like", "uniform", "uniform_")
 _MULTIPLIES = ("mul", "mul_", "multiply", "multiply_")
 _FILLS = ("masked_fill", "masked_fill_", "index_put", "index_put_", "_index_put_impl_")
@@ -27,6 +28,8 @@ def of_draw(node: Node) -> Chance:
     if node.name in _UNIFORM:
         low, high = (*node.scalars, 0.0, 1.0)[:2] if len(node.scalars) == 2 else (0.0, 1.0)
         return Chance("uniform", shift=low) if high - low == 1 else Chance("other")
+    if node.name in _NORMALS and node.scalars in ((), (0.0, 1.0)):
+        return Chance("other" if node.name == "normal" and not node.scalars else "normal")
     if node.name in ("bernoulli", "bernoulli_"):
         return Chance("binary", nonzero=_probability(node))
     return Chance("other")
@@ -59,7 +62,10 @@ def _after(node: Node, before: Chance) -> Chance:
         return before
     if node.name == "keep" and number is not None:  # dropkit's: the key is drawn, and then the mask
         return Chance("binary", nonzero=1 - number)
-    if name in _COMPARES and before.kind == "other":
+    if name in _COMPARES and before.kind == "normal" and number is not None:
+        below = (1 + erf(number / sqrt(2))) / 2
+        return Chance("binary", nonzero=below if _COMPARES[name] else 1 - below)
+    if name in _COMPARES and before.kind in ("normal", "other"):
         return Chance("binary")
     if before.kind == "uniform" and number is not None:
         if name == "add":

@@ -42,8 +42,9 @@ class Where:
 class Chance:
     """What is known of the law of a drawn value."""
 
-    kind: Literal["uniform", "binary", "other"]
-    """uniform: in [shift, 1 + shift). binary: of two values one is 0."""
+    kind: Literal["uniform", "normal", "binary", "other"]
+    """uniform: in [shift, 1 + shift). normal: of mean 0 and deviation 1. binary: of two values
+    one is 0."""
     shift: float = 0.0
     nonzero: float | None = None
     """The chance of the value that is not 0; None: not known."""
