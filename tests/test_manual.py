@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import dropkit.nn
 from dropkit.apps.formats.manual import page
 from dropkit.rules import every
 
@@ -18,3 +20,8 @@ def test_every_rule_has_a_page_in_it() -> None:
     written = page()
     for rule in every():
         assert f"\n## {rule.name}\n" in written and f"(#{rule.name})" in written
+
+
+def test_what_a_page_offers_is_there() -> None:
+    offered = set(re.findall(r"dropkit\.nn\.([A-Z]\w*)", page()))
+    assert offered and offered <= set(dropkit.nn.__all__)

@@ -47,7 +47,8 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         yield RULE.finding(
             f"{named(site)} is much for maps that batch norm regularizes already: usual are up to "
             f"{CONVOLUTION.high:g}",
-            evidence=f"it acts on maps of {site.shape}, {norm.distance} steps from "
+            evidence=f"it acts on maps of {site.shape}, "
+            f"{'next to' if norm.distance == 1 else f'{norm.distance} operations from'} "
             f"{norm.path or norm.name}",
             site=site,
             edit=set_rate(evidence, site, CONVOLUTION.high),

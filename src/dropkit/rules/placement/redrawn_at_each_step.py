@@ -10,8 +10,9 @@ A unit of the state survives T steps with the probability (1 - p) to the power o
 0.2, one in 87 lasts for 20 steps. The network cannot learn what takes longer than that.
 
 How to fix:
-Draw one mask for a sequence and use it at all steps (`dropkit.nn.LSTM`, `dropkit.nn.GRU`,
-`dropkit.nn.LockedDropout`), or use zoneout, or drop only what comes in and goes out.
+Draw one mask for a sequence and use it at all steps (`dropkit.nn.VariationalLSTM`,
+`dropkit.nn.VariationalGRU`, `dropkit.nn.LockedDropout`), or use zoneout, or drop only what comes in
+and goes out.
 
 When to allow:
 Where sequences are so short that a state survives them.
