@@ -145,8 +145,9 @@ def _around(
 def _is_step(group: Sequence[Event]) -> bool:
     """Whether its calls are steps in time.
 
-    Each hangs on what the one before gave, and of something they take one part each: of a size that
-    is their number, or one more, where the last of a sequence is only predicted.
+    Each hangs on what the one before gave, and of something they take one part each: it is used
+    between them, as often as it has parts. The last part may be only predicted, all may be used
+    again behind the last step, and a loop may be run several times.
     """
     if len(group) < 2 or group[1].x is None or group[0].result is None:
         return False
@@ -154,14 +155,20 @@ def _is_step(group: Sequence[Event]) -> bool:
     past = list(before(group[1].x))
     if group[1].x is not earlier and all(node is not earlier for node in past):
         return False
-    number = len(group)
+    results = [event.result.number for event in group if event.result is not None]
     return any(
-        count >= number
+        count >= within and size in (within, within + 1, within + 2)
         for node in past
-        if node.origin & ~NOISE
+        if node.cuts and node.origin & ~NOISE
+        if (within := _within(node, results))
         for size, count in node.cuts.items()
-        if size in (number, number + 1)
     )
+
+
+def _within(node: Node, results: Sequence[int]) -> int:
+    """How many of some results came between the first and the last use of a value."""
+    used = [user.number for user in node.users]
+    return sum(min(used) < number < max(used) for number in results) if used else 0
 
 
 def _is_within(path: str, outer: str) -> bool:

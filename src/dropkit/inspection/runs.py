@@ -14,6 +14,7 @@ from dropkit.intercept.trace import INPUT, NOISE, Node, Trace
 from dropkit.records import Site
 from dropkit.records.sites import Step
 
+_ARITHMETIC = ("add", "sub", "mul", "div", "pow", "square")
 FAR = 24
 """Operations to which a way is followed: two blocks of any model, and no more."""
 
@@ -31,6 +32,11 @@ class Way:
     def steps(self) -> tuple[Step, ...]:
         """What was passed."""
         return tuple(step(node) for node in self.between)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else of the model comes into it."""
+        return len(_values(self.node)) == 1
 
     @property
     def mixes(self) -> bool:
@@ -84,11 +90,20 @@ class Run:
             if event.x is not None:
                 yield from _ways([event.x], lambda node: node.inputs, through)
 
+    def computed(self) -> Iterator[Way]:
+        """Operations that its result comes to, over arithmetic of it with itself and numbers."""
+        own = {id(node) for event in self.events[:1] for node in _given(event)}
+        ways = list(self.onward("add", "residual_add", "multiply", "other"))
+        rest = [way for way in ways if way.node.name.removesuffix("_") in _ARITHMETIC]
+        while ready := [way for way in rest if _hangs_on(way.node, own)]:
+            own.update(id(way.node) for way in ready)
+            rest = [way for way in rest if way not in ready]
+        return (way for way in ways if _hangs_on(way.node, own))
+
     def given(self) -> Iterator[Node]:
         """What it gave, each time, and what is the same with its elements moved."""
         for event in self.events:
-            if event.result is not None:
-                yield from _moved(event.result)
+            yield from _given(event)
 
     def is_given(self, node: Node) -> bool:
         """Whether a value is one that the model gave."""
@@ -126,6 +141,16 @@ def runs_of(passes: Passes, sites: Iterable[Site]) -> tuple[Run, ...]:
         Run(site, tuple(group.events), group.trace, group.trained)
         for site, group in zip(sites, grouped(passes), strict=False)
     )
+
+
+def _given(event: Event) -> Iterator[Node]:
+    if event.result is not None:
+        yield from _moved(event.result)
+
+
+def _hangs_on(node: Node, own: Collection[int]) -> bool:
+    """Whether all that comes into it from the model is among some values."""
+    return all(id(source) in own for source in _values(node))
 
 
 def _moved(node: Node) -> Iterator[Node]:

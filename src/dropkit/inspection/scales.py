@@ -94,10 +94,12 @@ def _power(scale: float, keep: float) -> int:
 
 def _beside(event: Event) -> Iterator[Node]:
     """What is right before and after, as long as it only multiplies by numbers."""
-    node = event.x
+    node, before = event.x, list[Node]()
     while node is not None and factor(node) is not None and len(node.inputs) == 1:
-        yield node
+        before.append(node)
         node = node.inputs[0]
+    if node is None or not any(source.is_noise for source in node.inputs):
+        yield from before  # and else they are another mask's
     node = event.result
     while node is not None and len(node.users) == 1 and factor(node.users[0]) is not None:
         node = node.users[0]

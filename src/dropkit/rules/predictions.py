@@ -28,11 +28,23 @@ def _ends(run: Run) -> bool:
     """Whether nothing follows but a softmax or a sigmoid."""
     if run.result is None:
         return False
-    if run.is_output:
+    if _is_all(run):
         return not any(_weighs(way) for way in run.onward("activation", "softmax", "multiply"))
-    ways = list(run.onward())
+    ways = [way for way in run.onward("add", "multiply") if not _shifts(way)]
     last = [way for way in ways if _is_squashing(way) and run.is_given(way.node)]
     return len(ways) == len(last) == 1
+
+
+def _is_all(run: Run) -> bool:
+    """Whether what it gives is what the model gives, but for a constant added or multiplied on."""
+    ways = list(run.onward("add", "multiply"))
+    shifted = bool(ways) and all(map(_shifts, ways)) and run.is_given(ways[-1].node)
+    return run.is_output or shifted
+
+
+def _shifts(way: Way) -> bool:
+    """Whether all that it does is to add or multiply what does not hang on the input."""
+    return way.step in ("add", "multiply") and way.is_alone
 
 
 def _weighs(way: Way) -> bool:
@@ -59,7 +71,7 @@ def _is_mapped(run: Run) -> bool:
 
 def is_between_softmax_and_loss(evidence: Evidence, run: Run) -> bool:
     """Whether a loss is given that takes what a softmax gave, with this dropout between."""
-    if evidence.loss is None or not run.acts or not run.is_output:
+    if evidence.loss is None or not run.acts or not _is_all(run):
         return False
     if not any(type(part).__name__ in LOSSES for part in evidence.loss.modules()):
         return False

@@ -1,8 +1,9 @@
 """Dropout stands before an activation with which it does not commute.
 
 The rule reports a dropout whose result goes straight into an activation such as sigmoid, tanh, GELU
-or SiLU. It is silent where order does not matter: ReLU, leaky ReLU and PReLU give the same before a
-dropout as behind it, as they map 0 to 0 and scale what is scaled.
+or SiLU, or into the arithmetic that computes one. It is silent where order does not matter: ReLU,
+leaky ReLU and PReLU give the same before a dropout as behind it, as they map 0 to 0 and scale what
+is scaled.
 
 Why it matters:
 Dropout keeps the mean of what it acts on by scaling up what it keeps. A curved activation does not
@@ -39,18 +40,20 @@ if TYPE_CHECKING:
 _CURVED = {
     **dict.fromkeys(("sigmoid", "hardsigmoid", "softplus", "log_sigmoid_forward"), "is not 0 at 0"),
     "glu": "is not 0 where its gate is 0",
-    **dict.fromkeys(("gelu", "silu", "tanh", "elu", "selu", "celu", "mish", "hardswish"), "bends"),
+    **dict.fromkeys(
+        ("gelu", "silu", "tanh", "elu", "selu", "celu", "mish", "hardswish", "erf"), "bends"
+    ),
 }
 """Activations that do not commute with a dropout, and why."""
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
-    """Dropouts whose result goes straight into a curved activation."""
+    """Dropouts whose result goes into a curved activation."""
     for run in evidence.runs:
         site = run.site
         if not run.acts or site.kind not in ("dropout", "feature_dropout", "mask"):
             continue
-        for way in run.onward():
+        for way in run.computed():
             why = _CURVED.get(way.node.name.removesuffix("_"))
             if why is None or drops_predictions(evidence, run):
                 continue

@@ -43,6 +43,8 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts of residual sums that further blocks add to."""
     found: dict[Run, list[tuple[Way, Way]]] = {}
     for run in evidence.runs:
+        if run.site.in_step:
+            continue  # the state of a recurrence, of which redrawn-at-each-step speaks
         if run.acts and run.site.kind in ("dropout", "feature_dropout", "mask"):
             found[run] = [pair for each in run.each() if (pair := _on_trunk(each)) is not None]
     if not any(_is_within_trunk(before) for sums in found.values() for before, _ in sums):
