@@ -121,6 +121,23 @@ def test_what_is_usual_hangs_on_the_place() -> None:
     assert found == [TRANSFORMER] * 8 + [HIDDEN]
 
 
+def test_a_rate_that_is_alike_by_chance_is_no_knob() -> None:
+    class Alike(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.drop = nn.Embedding(9, 32), nn.Dropout(0.5)
+            self.up, self.head = nn.Linear(32, 32), nn.Linear(32, 2)
+
+        def forward(self, words: Tensor) -> Tensor:
+            x = self.drop(self.table(words).mean(1))
+            return self.head(nn.functional.dropout(self.up(x).relu(), 0.5, self.training))
+
+    words = torch.arange(8).view(2, 4)
+    assert found(Alike(), words, select="DK305") == []
+    (finding,) = found(Alike(), words, select="DK301")
+    assert isinstance(finding.edit, Edit) and finding.edit.path == "drop.p"
+
+
 def test_a_layer_that_is_led_around_is_not_silenced() -> None:
     class Adds(nn.Module):
         def __init__(self, *, around: bool) -> None:

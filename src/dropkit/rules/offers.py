@@ -38,12 +38,24 @@ def follower(evidence: Evidence, site: Site) -> tuple[str, nn.Module] | None:
     return None
 
 
+def knob(evidence: Evidence, site: Site) -> str:
+    """The path of the attribute that holds the rate of a site; empty where it is only a guess.
+
+    The rate of a layer that drops elsewhere, and has the same by chance, is none.
+    """
+    module = site.holder.rpartition(".")[0]
+    if module == site.path or all(other.path != module for other in evidence.sites if other.ran):
+        return site.holder
+    return ""
+
+
 def set_rate(evidence: Evidence, site: Site, rate: float, *, safe: bool = False) -> Edit | None:
     """Another rate, where it is known which attribute holds it."""
-    if not site.holder:
+    holder = knob(evidence, site)
+    if not holder:
         return None
-    sure = layer(evidence, site) is not None and site.holder == f"{site.path}.p"
-    return Edit("set", site.holder, f"{rate:.6g}", safe=safe and sure, says=f"a rate of {rate:.6g}")
+    sure = layer(evidence, site) is not None and holder == f"{site.path}.p"
+    return Edit("set", holder, f"{rate:.6g}", safe=safe and sure, says=f"a rate of {rate:.6g}")
 
 
 def replace(evidence: Evidence, site: Site, name: str) -> Edit | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dropkit.records import Site
 from dropkit.rules.maps import convolution
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ CONVOLUTION = Range(0.0, 0.2, "convolutions with batch norm")
 
 NEAR = 0.05
 """How far above a range is still near it: rates are tried in steps of 0.05 to 0.1."""
+_GATHERS = ("scatter_add", "scatter_reduce", "index_add", "index_reduce", "_sparse", "sparse")
 _KINDS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "mask")
 
 
@@ -47,9 +49,10 @@ def usual(evidence: Evidence, run: Run) -> Range | None:
     if convolution(run) is not None:
         return CONVOLUTION if "batch_norm" in (*before, *after) else None
     if site.role in ("input", "embedding"):
-        return None if "recurrence" in (*before, *after) or in_transformer(evidence) else INPUT
+        graph = _is_graph(site) and not in_transformer(evidence)
+        return None if graph or "recurrence" in (*before, *after) else INPUT
     if site.role == "attention":
-        return TRANSFORMER
+        return TRANSFORMER if _compares(site) else None
     if site.role in ("hidden", "residual"):
         block = "residual_add" in [near.step for near in site.feeds if near.distance <= 4]
         return TRANSFORMER if block and in_transformer(evidence) else HIDDEN
@@ -59,9 +62,22 @@ def usual(evidence: Evidence, run: Run) -> Range | None:
 def in_transformer(evidence: Evidence) -> bool:
     """Whether the model attends."""
     return any(
-        site.role == "attention" or any(near.step == "attention" for near in site.fed_by)
+        (site.role == "attention" and _compares(site))
+        or any(near.step == "attention" for near in site.fed_by)
         for site in evidence.sites
     )
+
+
+def _compares(site: Site) -> bool:
+    """Whether scores of attention are products of queries and keys, and not those of a graph."""
+    products = (near for near in site.fed_by if near.step == "matmul")
+    return site.kind == "attention" or any(near.distance <= 6 for near in products)
+
+
+def _is_graph(site: Site) -> bool:
+    """Whether what is dropped is gathered along the edges of a graph, as sparse features are."""
+    near = [other for other in site.feeds if other.distance <= 3]
+    return any(other.step == "matmul" or other.name.startswith(_GATHERS) for other in near)
 
 
 def noise(rate: float) -> float:

@@ -7,7 +7,7 @@ whose result comes to a batch norm that keeps running statistics, over linear an
 layers, activations and pooling, and says how much wider it makes the batch norm's input: the
 variance with dropout over that without, measured in training on the inputs that were given. It is
 silent where nearly no shift is measured, and where other branches are added on the way unless the
-shift is plain.
+shift is plain. Behind other layers a shift below 1.2, or one that was not measured, is a note.
 In source it reports the order in a `nn.Sequential`: dropout and batch norm side by side as a
 warning, and with one linear or convolutional layer between them as a note.
 
@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 _NORM = re.compile(r"(Sync)?BatchNorm|LazyBatchNorm")
 _CARRIES = re.compile(r"(Lazy)?(Linear|Conv)")
 
-_SLIGHT, _PLAIN = 1.05, 1.1
+_SLIGHT, _PLAIN, _LARGE = 1.05, 1.1, 1.2
 """Shifts of variance: 5 % moves the output by 2.5 %, less than batches of 1,000 rows differ by
-themselves; 10 % is half of what the smallest usual rate, 0.1, makes of rectified activations."""
+themselves; 10 % is what the smallest usual rate, 0.1, makes right before a batch norm; 20 % moves
+the output by 10 %."""
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
@@ -65,11 +66,13 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         shift = evidence.shift(run, way)
         if not _counts(way, shift):
             continue
+        large = not way.between or (shift is not None and shift.ratio >= _LARGE)
         over = f"through {_worded(way)}" if way.between else "directly"
         yield RULE.finding(
             f"{named(run.site)} acts {over} on the batch norm {way.node.path}, whose running "
             "variance will be that of training, with dropout, in evaluation too",
             evidence=_measured(shift),
+            severity="warning" if large else "note",
             site=run.site,
             edit=_edit(evidence, run, way),
         )

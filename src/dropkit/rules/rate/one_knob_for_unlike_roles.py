@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.records import Finding, Site
 from dropkit.rules.base import Rule
+from dropkit.rules.offers import knob
 from dropkit.rules.ranges import Range, usual
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     knobs: dict[str, list[tuple[Site, Range]]] = defaultdict(list)
     for run in evidence.runs:
         site, range_ = run.site, usual(evidence, run)
-        if site.holder and site.fired_in_train and range_ is not None:
-            knobs[site.holder].append((site, range_))
+        holder = knob(evidence, site)
+        if holder and site.fired_in_train and range_ is not None:
+            knobs[holder].append((site, range_))
     for holder, served in knobs.items():
         site, strict = min(served, key=lambda pair: pair[1].high)
         other, loose = max(served, key=lambda pair: pair[1].high)

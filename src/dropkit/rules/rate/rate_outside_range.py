@@ -3,9 +3,9 @@
 Usual are 0.1 to 0.3 on inputs and embeddings, 0.3 to 0.5 on hidden layers and heads, 0.05 to 0.15
 on attention and in the blocks of a transformer. The rule reports rates more than 0.05 above these:
 as a warning where the noise that they add, p / (1 - p), is more than twice that of the highest
-usual rate, and else as a note. A low rate is no fault. Recurrent layers, convolutions, stochastic
-depth and LoRA have no such range; of convolutions beside batch norm see heavy-dropout-beside-batch-
-norm.
+usual rate, and else as a note. A low rate is no fault. Recurrent layers, convolutions, networks
+over graphs, stochastic depth and LoRA have no such range; of convolutions beside batch norm see
+heavy-dropout-beside-batch- norm.
 
 Why it matters:
 Too much is dropped for the layer to learn what the data has in it: loss in training stays high, and
@@ -150,6 +150,24 @@ class Net(nn.Module):
 
 model = Net()
 inputs = (torch.randint(0, 50, (7, 4)),)
+""",
+        """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Networks over graphs drop half of their sparse features.
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(100, 32), nn.Linear(32, 4)
+
+    def forward(self, x, edges):
+        x = torch.relu(edges @ self.first(F.dropout(x, 0.5, self.training)))
+        return edges @ self.head(F.dropout(x, 0.5, self.training))
+
+model = Net()
+inputs = (torch.randn(9, 100), torch.rand(9, 9))
 """,
     ),
 )

@@ -1,10 +1,10 @@
 """A layer is so narrow for its rate that all of its units can be dropped at once.
 
 Of n units that are dropped independently with the rate p, all are dropped with the probability p to
-the power of n. The rule computes it for what a sample (or a step of a sequence) has in a layer:
-units, or channels where whole channels are dropped. It reports a probability above 1 in 10,000: up
-to 1 in 100 as a note, above as a warning, and a rate of 1, which drops all, as an error. It is
-silent where a residual sum leads around the layer, on stochastic depth and on weights of attention.
+the power of n. The rule computes it for what a sample has in a layer: units, or channels where
+whole channels are dropped. It reports a probability above 1 in 10,000: up to 1 in 100 as a note,
+above as a warning, and a rate of 1, which drops all, as an error. It is silent where a residual sum
+leads around the layer, on stochastic depth and on weights of attention.
 
 Why it matters:
 For such a sample nothing comes through: the network predicts the same as for any other, and its
@@ -69,14 +69,10 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _units(run: Run) -> int:
-    """What is dropped independently of a sample, or of one step of a sequence."""
+    """How many draws there are for a sample."""
     shape, shared = run.site.shape, run.site.shared
-    if not shape:
-        return 0
     sizes = [1 if axis in shared else size for axis, size in enumerate(shape)]
-    if 0 in shared or run.site.role == "conv" or any(shared):
-        return prod(sizes[1:])
-    return sizes[-1]
+    return prod(sizes[1:]) if len(sizes) > 1 else prod(sizes) if sizes else 0
 
 
 def _rate_for(units: int) -> float:
