@@ -33,7 +33,7 @@ def widened(value, WIDE: tl.constexpr):
 @triton.jit
 def narrowed(value, TYPE: tl.constexpr):
     """The value in the type that lies in memory, rounded to the nearest, of two to the even."""
-    if CUTS and TYPE == tl.bfloat16:
+    if CUTS and tl.bfloat16 == TYPE:
         bits = value.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
         value = tl.where(value == value, bits.to(tl.float32, bitcast=True), value)
