@@ -7,9 +7,10 @@ whose result comes to a batch norm that keeps running statistics, over linear an
 layers, activations and pooling, and says how much wider it makes the batch norm's input: the
 variance with dropout over that without, measured in training on the inputs that were given. It is
 silent where nearly no shift is measured, and where other branches are added on the way unless the
-shift is plain. Behind other layers a shift below 1.2, or one that was not measured, is a note.
-In source it reports the order in a `nn.Sequential`: dropout and batch norm side by side as a
-warning, and with one linear or convolutional layer between them as a note.
+shift is plain. Behind other layers a shift below 1.2, one that was not measured, and one to which
+other branches were added, is a note. In source it reports the order in a `nn.Sequential`: dropout
+and batch norm side by side as a warning, and with one linear or convolutional layer between them as
+a note.
 
 Why it matters:
 In evaluation every unit is scaled by a factor that it never had in training. At a rate of 0.5 the
@@ -57,6 +58,9 @@ themselves; 10 % is what the smallest usual rate, 0.1, makes right before a batc
 the output by 10 %."""
 
 
+_SHARED = "; other dropout before it may have its part in that"
+
+
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts that widen what comes into a batch norm, in training alone."""
     for run in evidence.runs:
@@ -66,13 +70,13 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         shift = evidence.shift(run, way)
         if not _counts(way, shift):
             continue
-        large = not way.between or (shift is not None and shift.ratio >= _LARGE)
+        large = shift is not None and shift.ratio >= _LARGE and not way.mixes
         over = f"through {_worded(way)}" if way.between else "directly"
         yield RULE.finding(
             f"{named(run.site)} acts {over} on the batch norm {way.node.path}, whose running "
             "variance will be that of training, with dropout, in evaluation too",
-            evidence=_measured(shift),
-            severity="warning" if large else "note",
+            evidence=_measured(shift) + (_SHARED if way.mixes else ""),
+            severity="warning" if large or not way.between else "note",
             site=run.site,
             edit=_edit(evidence, run, way),
         )
