@@ -340,6 +340,17 @@ def test_fractions_are_compared_with_the_one_rate_that_is_held() -> None:
     assert scaling(home_made(lambda m: 1 - m.keep_dropout), keep_dropout=0.8) == []
 
 
+def test_a_mask_that_is_divided_by_its_own_mean_is_still_one() -> None:
+    def normalized(module: nn.Module, x: Tensor) -> Tensor:
+        if not module.training:
+            return x
+        seeds = (torch.rand_like(x) < 0.1).float()[:, None]
+        block = 1 - F.max_pool1d(seeds, 9, 1, 4)[:, 0]
+        return x * (block * (block.numel() / block.sum()))
+
+    assert scaling(normalized, rows=256, drop_prob=0.1) == WRONG
+
+
 def test_too_few_draws_decide_nothing() -> None:
     def blocks(module: nn.Module, x: Tensor) -> Tensor:
         if not module.training:

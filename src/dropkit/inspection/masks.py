@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.inspection.events import Event, events
 from dropkit.inspection.flow import after, before
+from dropkit.inspection.passes import units
 from dropkit.intercept.trace import Application, Node, Trace
 from dropkit.records import Site
 
@@ -75,7 +76,7 @@ def _named(site: Site) -> tuple[object, ...]:
 
 
 def _mask(site: Site, met: Application, trace: Trace, all_met: list[Application]) -> Mask:
-    size = zeros = units = 0
+    size = zeros = independent = 0
     total = squares = 0.0
     for one in all_met:
         if one.counts is None:
@@ -85,21 +86,11 @@ def _mask(site: Site, met: Application, trace: Trace, all_met: list[Application]
             none, summed, squared = elements - none, float(none), float(none)
         size, zeros = size + elements, zeros + none
         total, squares = total + summed, squares + squared
-        units += elements if _is_elementwise(one) else _maps(one.noise_shape)
+        independent += units(one)
     kept = max(1, size - zeros)
     scale = total / kept
     spread = math.sqrt(max(0.0, squares / kept - scale * scale))
-    return Mask(site, met, trace, size, zeros, scale, spread, units)
-
-
-def _is_elementwise(met: Application) -> bool:
-    """Whether the law is known, so that each element is a draw of its own."""
-    return met.noise.chance is not None and met.noise.chance.nonzero is not None
-
-
-def _maps(shape: tuple[int, ...]) -> int:
-    """How many images (or rows) one mask has: within one nothing is known to be independent."""
-    return math.prod(shape[:2]) if len(shape) >= 4 else (shape or (1,))[0]
+    return Mask(site, met, trace, size, zeros, scale, spread, independent)
 
 
 # ---- what it does to what it drops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.intercept import untouched, watching
-from dropkit.intercept.trace import Node, Trace
+from dropkit.intercept.trace import Application, Node, Trace
 from dropkit.intercept.untouched import RandomState
 
 _MOST = 8
@@ -134,6 +135,19 @@ def _pass(
     return watch.trace
 
 
+def is_elementwise(met: Application) -> bool:
+    """Whether the law of a mask is known, so that each element is a draw of its own."""
+    return met.noise.chance is not None and met.noise.chance.nonzero is not None
+
+
+def units(met: Application) -> int:
+    """Draws of a mask that are surely independent: elements, or else images, or rows."""
+    shape = met.noise_shape
+    if is_elementwise(met):
+        return 0 if met.counts is None else met.counts[0]
+    return math.prod(shape[:2]) if len(shape) >= 4 else (shape or (1,))[0]
+
+
 def _wants_more(traces: list[Trace]) -> bool:
     """Whether another pass may show what those before could not."""
     last = traces[-1]
@@ -144,7 +158,7 @@ def _wants_more(traces: list[Trace]) -> bool:
         for met in trace.applications:
             if met.counts is not None and met.noise.draws[0].call is None:
                 key = met.noise.draws[0].where.key
-                drawn[key] = drawn.get(key, 0) + met.counts[0]
+                drawn[key] = drawn.get(key, 0) + units(met) * (1 if is_elementwise(met) else 4)
     few = any(count < _ENOUGH for count in drawn.values())
     return few or any(map(_is_open, last.choices))
 

@@ -51,6 +51,8 @@ def noticed(node: Node) -> None:
     found = {id(draw): draw for source in node.inputs for draw in source.draws}
     node.draws = tuple(found.values())
     sources = [source for source in node.inputs if source.is_noise]
+    if node.name.removesuffix("_") in ("mul", "div") and len(sources) == 2:  # a mask, and its mean
+        sources = [source for source in sources if prod(source.shape) > 1] or sources
     before = sources[0].chance or Chance("other")
     node.chance = _after(node, before) if len(sources) == 1 else Chance("other")
 
