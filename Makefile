@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -43,6 +43,9 @@ pages: $(VENV)/ready ## write the pages that are made from the code: docs/rules.
 
 zoo: $(VENV)/ready-bench-kernel ## audit every text model of Transformers (half an hour); writes docs/census.md
 	$(BIN)/python -m benchmarks.zoo torch transformers --write docs/census.md
+
+zoo-mutants: $(VENV)/ready-bench-kernel ## put each rule's bug into 44 models, and see whether it is found (minutes); writes docs/census.md
+	$(BIN)/python -m benchmarks.zoo.mutants --write docs/census.md
 
 zoo-timm: $(VENV)/ready-timm ## audit every model of timm (an hour); writes docs/census.md
 	PYTHONPATH=$(VENV)/timm $(BIN)/python -m benchmarks.zoo timm --write docs/census.md

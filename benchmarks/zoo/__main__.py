@@ -39,6 +39,7 @@ LIBRARIES = {
     "transformers": transformers_subjects,
     "timm": timm_subjects,
 }
+MUTANTS = Path("build/mutants.json")
 LONGEST = 120  # seconds for one model
 
 
@@ -137,6 +138,11 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text("utf-8").splitlines()]
 
 
+def mutants(out: Path) -> list[dict[str, Any]]:
+    """What `benchmarks.zoo.mutants` has written, if it ran."""
+    return json.loads(out.read_text("utf-8")) if out.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("libraries", nargs="*", default=["torch", "transformers"])
@@ -152,7 +158,7 @@ def main() -> None:
         wanted = (s for s in LIBRARIES[library]() if not args.only or s.name in args.only)
         run(wanted, args.out)
     if args.write:
-        args.write.write_text(page(rows(args.out)), "utf-8")
+        args.write.write_text(page(rows(args.out), mutants(MUTANTS)), "utf-8")
 
 
 if __name__ == "__main__":

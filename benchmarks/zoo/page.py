@@ -19,10 +19,11 @@ the model, its hooks and the random state are compared with what they were.
 """
 
 
-def page(rows: list[Row]) -> str:
+def page(rows: list[Row], mutants: list[Row]) -> str:
     """All of it, as Markdown."""
     looked = [row for row in rows if "sites" in row]
     parts = [HEAD, _totals(rows, looked), _sites(looked), _findings(looked), _left_out(rows)]
+    parts += [_recall(mutants)] if mutants else []
     return "\n".join(part for part in parts if part)
 
 
@@ -98,3 +99,49 @@ def _left_out(rows: list[Row]) -> str:
     for reason, names in sorted(why.items(), key=lambda item: -len(item[1])):
         lines.append(f"- {reason}: {len(names)}")
     return "\n".join(lines) + "\n" if why else ""
+
+
+RECALL = """## Recall
+
+The bug of each rule is put by program into models that have none: mostly behind a linear map or a
+norm in the middle third of the model, which keeps its weights and its paths. Each mutant is audited
+by all rules. A bug counts as found where its own rule speaks of it and points to its place.
+
+What any rule says beyond that, and does not say of the model as it was, is an extra finding. *True*
+are those that the bug brings with it: a dropout that is put before another is a dropout twice.
+Each kind was looked at; why it is true stands in `benchmarks/zoo/consequences.py`.
+
+`make zoo-mutants` writes this section.
+"""
+
+
+def _recall(mutants: list[Row]) -> str:
+    parts = [RECALL, recall(mutants)]
+    missed = [row for row in mutants if not row["found"]]
+    if missed:
+        parts += ["Missed:", ""]
+        parts += [f"- `{row['rule']}`, {row['bug']}: {row['model']}" for row in missed]
+    return "\n".join(parts)
+
+
+def recall(rows: list[Row]) -> str:
+    """What became of bugs that were put into models: a table, and what was missed."""
+    lines = ["| rule | models | mutants | found | recall | extra, true | extra, false |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    rules = dict.fromkeys(row["rule"] for row in rows)
+    for rule in (*rules, "all"):
+        mine = [row for row in rows if rule in ("all", row["rule"])]
+        found = sum(row["found"] for row in mine)
+        extra = [finding for row in mine for finding in row["extra"]]
+        true = sum(bool(finding[-1]) for finding in extra)
+        cells = [
+            "all" if rule == "all" else f"`{rule}`",
+            len({row["model"] for row in mine}),
+            len(mine),
+            found,
+            f"{100 * found / max(1, len(mine)):.1f} %",
+            true or "",
+            len(extra) - true or "",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -151,12 +152,34 @@ class Factors:
     """False: by a value that is not among the numbers of the source, too."""
 
 
-def near(node: Node, value: Node | None) -> Factors:
-    """Factors some operations before and after."""
+def near(evidence: Evidence, node: Node, value: Node | None) -> Factors:
+    """Factors some operations before and after.
+
+    One of a value that is not known is left out where evaluation has the same: it can make up for
+    nothing that is done in training alone.
+    """
     around = [*after(node, within=_NEAR)]
     if value is not None:
         around += [value, *before(value, within=_NEAR)]
-    return _factors(around)
+    later, earlier = (
+        Counter(_named_factor(node) for node in trace.nodes if _is_unknown(node))
+        for trace in (evidence.passes.evaluation, evidence.passes.train[0])
+    )
+    in_both = {named for named, count in earlier.items() if later[named] >= count}
+    return _factors([x for x in around if not _is_unknown(x) or _named_factor(x) not in in_both])
+
+
+def _named_factor(node: Node) -> tuple[str, str]:
+    return node.path, node.name.removesuffix("_")
+
+
+def _is_unknown(node: Node) -> bool:
+    """Whether a value is multiplied by a single other one, which is no number of the source."""
+    if node.name.removesuffix("_") not in ("mul", "div"):
+        return False
+    if len(node.inputs) == 1:
+        return not node.scalars  # times what nobody saw made
+    return any(math.prod(source.shape) == 1 for source in node.inputs)
 
 
 def only_in_evaluation(evidence: Evidence, site: Site) -> Factors:
@@ -198,10 +221,8 @@ def _factors(nodes: list[Node]) -> Factors:
         number = factor(node)
         if number is not None and not node.is_noise:
             numbers.append(number)
-        elif node.name.removesuffix("_") in ("mul", "div"):
-            single = [source for source in node.inputs if math.prod(source.shape) == 1]
-            is_alone = len(node.inputs) == 1 and not node.scalars  # times what nobody saw made
-            are_known = are_known and not is_alone and not (single and len(node.inputs) > 1)
+        elif _is_unknown(node):
+            are_known = False
     return Factors(tuple(numbers), are_known)
 
 

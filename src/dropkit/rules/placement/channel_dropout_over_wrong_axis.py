@@ -83,7 +83,9 @@ def _slices(run: Run) -> str:
 def _features(run: Run) -> tuple[str, int | None]:
     """The layer that gave the features, and the axis where they are; None: it cannot be told."""
     shape = run.site.shape
-    ways = run.backward("activation", "batch_norm", "pool", "add", "residual_add", "multiply")
+    ways = run.backward(
+        "activation", "batch_norm", "pool", "add", "residual_add", "multiply", "dropout"
+    )
     for way in ways:
         if not way.node.shape:
             continue

@@ -99,7 +99,7 @@ def _is_made_up(evidence: Evidence, mask: Mask, mean: float) -> bool:
     """Whether a factor nearby, or one in evaluation mode, brings the two means together."""
     from dropkit.inspection.masks import near, only_in_evaluation
 
-    around = near(mask.met.node, mask.met.value)
+    around = near(evidence, mask.met.node, mask.met.value)
     later = only_in_evaluation(evidence, mask.site)
     if not (around.are_known and later.are_known):
         return True
