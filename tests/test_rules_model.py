@@ -15,6 +15,7 @@ from torch import nn
 
 import dropkit
 from dropkit.inspection.passes import tensors
+from dropkit.intercept.untouched import Before
 from dropkit.records import Report
 from dropkit.rules import Rule, every, named
 from dropkit.rules.base import SECTIONS
@@ -142,3 +143,11 @@ def test_an_audit_leaves_no_trace(pair: tuple[Rule, str]) -> None:
     before = list(everything(model, inputs))
     dropkit.audit(model, *inputs, **settings)
     assert list(everything(model, inputs)) == before
+
+
+def test_mutant_a_trace_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.1)).eval(), torch.randn(8, 4)
+    before = list(everything(model, (x,)))
+    monkeypatch.setattr(Before, "restore", lambda self: None)
+    dropkit.audit(model, x)
+    assert list(everything(model, (x,))) != before
