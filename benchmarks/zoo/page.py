@@ -109,7 +109,12 @@ by all rules. A bug counts as found where its own rule speaks of it and points t
 
 What any rule says beyond that, and does not say of the model as it was, is an extra finding. *True*
 are those that the bug brings with it: a dropout that is put before another is a dropout twice.
-Each kind was looked at; why it is true stands in `benchmarks/zoo/consequences.py`.
+Examples of each pair of rules were looked at, not each finding; why a pair is true stands in
+`benchmarks/zoo/consequences.py`.
+
+The bugs were written beside the rules, and rules were mended by what was missed: this is a test
+that they hold in all these models, and no estimate for bugs that nobody here thought of. A first
+run over 11 models, before that, found 96.4 % of 1,076 mutants.
 
 `make zoo-mutants` writes this section.
 """
