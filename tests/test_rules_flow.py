@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dropkit
 from dropkit.inspection.evidence import Evidence, look
 from dropkit.inspection.losses import smoothed, smoothing
 from dropkit.records import Edit, Finding
+from dropkit.rules import every
+from dropkit.rules.auditing import judge
 from dropkit.rules.ranges import HIDDEN, INPUT, TRANSFORMER, Range, usual
 
 ROWS = torch.randn(512, 16, generator=torch.Generator().manual_seed(5))
@@ -184,3 +189,58 @@ def test_a_layer_that_serves_twice_is_not_replaced() -> None:
 
     (finding,) = found(Twice(), torch.ones(2, 1, 9), select="DK204")
     assert finding.edit is None
+
+
+# ---- models that are large
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.drop = nn.Linear(8, 8), nn.LayerNorm(8), nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop(self.inner(self.norm(x)).relu())
+
+
+def steps_of_judging(model: nn.Module) -> int:
+    """Calls of Python's that all rules together make: the same on every machine."""
+    evidence, steps = evidence_of(model, torch.randn(4, 8)), 0
+
+    def one(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    before = sys.getprofile()
+    sys.setprofile(one)
+    try:
+        judge(evidence, every())
+    finally:
+        sys.setprofile(before)
+    return steps
+
+
+@pytest.mark.parametrize("block", [Block, lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1))])
+def test_what_rules_cost_grows_as_the_model(block: Callable[[], nn.Module]) -> None:
+    small, large = (
+        steps_of_judging(nn.Sequential(*(block() for _ in range(n)), nn.Linear(8, 1)))
+        for n in (30, 120)
+    )
+    assert large < 6 * small  # 4 times as many; what is done for pairs of them is 16 times as much
+
+
+def test_what_only_moves_may_go_on_for_long() -> None:
+    class Rolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.dropout(self.inner(x), 0.1, self.training)
+            for _ in range(1500):
+                x = x.roll(1, 1)
+            return x[:, :4]
+
+    report = dropkit.audit(Rolled(), ROWS[:8], select=["DK2"])
+    assert [f.code for f in report.findings] == ["DK202"]
+    assert report.unseen == ()

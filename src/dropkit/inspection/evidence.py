@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from dropkit.inspection.runs import Run, Way, runs_of
 from dropkit.inspection.shifts import Shift, learns, shift
 from dropkit.intercept.trace import Trace
 from dropkit.records import Need, Site
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Evidence:
     """Whether it is an exported program, which has no modes and no modules."""
     _held: dict[str, nn.Module] = field(default_factory=dict, repr=False)
     _runs: list[Run] = field(default_factory=list, repr=False)
+    _told: dict[object, Any] = field(default_factory=dict, repr=False)
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -85,6 +88,13 @@ class Evidence:
         """The same, of labels among the model's inputs; None: there are none."""
         found = (losses.smoothed(x) for x in self.inputs)
         return next((share for share in found if share is not None), None)
+
+    def once(self, what: Callable[[Evidence], T]) -> T:
+        """What a function says of this model: it is asked the first time, and remembered."""
+        if what not in self._told:
+            self._told[what] = what(self)
+        told: T = self._told[what]
+        return told
 
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None if the model has none there."""

@@ -88,9 +88,11 @@ def _is_skipped(first: Node, second: Node) -> bool:
     """Whether one of two values was made of the other, or both of a third nearby."""
     if first.number > second.number:
         first, second = second, first
-    ancestors = {node.number for node in before(second, within=96)}
-    if first.number in ancestors:
-        return True
+    ancestors = set[int]()
+    for node in before(second, within=96):
+        if node is first:
+            return True
+        ancestors.add(node.number)
     near = (node for node in before(first, within=24) if not weighs(node) and node.inputs)
     return any(node.number in ancestors and node.shape == first.shape for node in near)
 

@@ -155,10 +155,14 @@ def _hangs_on(node: Node, own: Collection[int]) -> bool:
 
 def _moved(node: Node) -> Iterator[Node]:
     """A value, and what is the same with its elements moved."""
-    yield node
-    for user in node.users:
-        if moves(user) and len(_values(user)) == 1:
-            yield from _moved(user)
+    ready, seen = [node], {node.number}
+    while ready:
+        node = ready.pop()
+        yield node
+        for user in reversed(node.users):
+            if user.number not in seen and moves(user) and len(_values(user)) == 1:
+                seen.add(user.number)
+                ready.append(user)
 
 
 def _values(node: Node) -> list[Node]:

@@ -43,7 +43,7 @@ class Scaled:
 def scaled(evidence: Evidence) -> Iterator[Scaled]:
     """All dropouts of a known rate that act in training mode."""
     trace, evaluation = evidence.passes.train[0], evidence.passes.evaluation
-    later = _factors(evaluation)
+    earlier, later = _factors(trace), _factors(evaluation)
     mine = {id(mask.met): mask for mask in masks(evidence)}
     sites = {(site.path, site.place, site.operation): site for site in reversed(evidence.sites)}
     done = set[int]()
@@ -56,7 +56,7 @@ def scaled(evidence: Evidence) -> Iterator[Scaled]:
         if event.met is not None and mask is None:
             continue
         done.add(id(site))
-        yield _scaled(site, event, 1 - rate, mask, later, _factors(trace))
+        yield _scaled(site, event, 1 - rate, mask, later, earlier)
 
 
 def _scaled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,16 @@ def layer(evidence: Evidence, site: Site) -> nn.Module | None:
     """The layer of a site, where it is one that does nothing else and serves no other site."""
     if site.owner not in TORCH or not site.path:
         return None
-    shared = sum(other.path == site.path for other in evidence.sites) > 1
-    module = evidence.module(site.path)
-    held = [m for m in evidence.model.modules() if module is not None and m is module]
-    return module if len(held) == 1 and not shared else None
+    return evidence.module(site.path) if evidence.once(_places)[site.path] == 1 else None
+
+
+def _places(evidence: Evidence) -> Counter[str]:
+    """How many sites each module has."""
+    return Counter(site.path for site in evidence.sites)
+
+
+def _ran(evidence: Evidence) -> set[str]:
+    return {site.path for site in evidence.sites if site.ran}
 
 
 def follower(evidence: Evidence, site: Site) -> tuple[str, nn.Module] | None:
@@ -44,7 +51,7 @@ def knob(evidence: Evidence, site: Site) -> str:
     The rate of a layer that drops elsewhere, and has the same by chance, is none.
     """
     module = site.holder.rpartition(".")[0]
-    if module == site.path or all(other.path != module for other in evidence.sites if other.ran):
+    if module == site.path or module not in evidence.once(_ran):
         return site.holder
     return ""
 

@@ -49,13 +49,13 @@ def usual(evidence: Evidence, run: Run) -> Range | None:
     if convolution(run) is not None:
         return CONVOLUTION if "batch_norm" in (*before, *after) else None
     if site.role in ("input", "embedding"):
-        graph = _is_graph(site) and not in_transformer(evidence)
+        graph = _is_graph(site) and not evidence.once(in_transformer)
         return None if graph or "recurrence" in (*before, *after) else INPUT
     if site.role == "attention":
         return TRANSFORMER if _compares(site) else None
     if site.role in ("hidden", "residual"):
         block = "residual_add" in [near.step for near in site.feeds if near.distance <= 4]
-        return TRANSFORMER if block and in_transformer(evidence) else HIDDEN
+        return TRANSFORMER if block and evidence.once(in_transformer) else HIDDEN
     return HIDDEN if site.role == "head" else None
 
 

@@ -23,7 +23,7 @@ References:
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,9 @@ _KINDS = ("dropout", "feature_dropout", "alpha_dropout", "mask")
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts of what another dropout gave."""
     acting = [run for run in evidence.runs if run.acts and run.site.kind in _KINDS]
+    gave = _gave(acting)
     for two in acting:
-        one = next((one for one in acting if one is not two and _follows(one, two)), None)
+        one = next((one for one in _before(two, gave) if _follows(one, two)), None)
         if one is None:
             continue
         p, q = one.site.rate, two.site.rate
@@ -64,11 +65,23 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _follows(one: Run, two: Run) -> bool:
-    """Whether a dropout of the same law acts on what another gave."""
-    if one.trace is not two.trace or one.site.shared != two.site.shared:
-        return False
-    given = {id(node) for node in one.given()}
-    return any(event.x is not None and id(event.x) in given for event in two.events)
+    """Whether a dropout that acts on what another gave is of the same law, in the same pass."""
+    return one is not two and one.trace is two.trace and one.site.shared == two.site.shared
+
+
+def _gave(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    """By what was given, in the order of the runs."""
+    gave: dict[int, list[Run]] = {}
+    for run in runs:
+        for node in run.given():
+            gave.setdefault(id(node), []).append(run)
+    return gave
+
+
+def _before(run: Run, gave: dict[int, list[Run]]) -> Iterator[Run]:
+    """Those that gave what came in."""
+    for event in run.events:
+        yield from gave.get(id(event.x), ())
 
 
 def on_source(file: SourceFile) -> Iterator[Finding]:
