@@ -244,3 +244,56 @@ def test_what_only_moves_may_go_on_for_long() -> None:
     report = dropkit.audit(Rolled(), ROWS[:8], select=["DK2"])
     assert [f.code for f in report.findings] == ["DK202"]
     assert report.unseen == ()
+
+
+# ---- one dropout, used several times
+
+
+class Shared(nn.Module):
+    """Layers with one dropout behind each of them, and something behind the last."""
+
+    def __init__(self, *layers: nn.Module, behind: nn.Module, rate: float = 0.4) -> None:
+        super().__init__()
+        self.layers, self.behind, self.drop = nn.ModuleList(layers), behind, nn.Dropout(rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.drop(layer(x))
+        return self.behind(x)
+
+
+def linear(wide: int = 16) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(16, wide), nn.ReLU())
+
+
+def test_logits_are_seen_to_be_dropped_by_a_dropout_of_all_layers() -> None:
+    model = Shared(linear(), linear(), nn.Linear(16, 4), behind=nn.Identity())
+    (finding,) = found(model, ROWS, select="DK202")
+    assert "addmm in layers.2, which gave (512, 4)" in finding.evidence
+    assert "one of 3 times" in finding.evidence
+    assert found(Shared(linear(), linear(), behind=nn.Linear(16, 4)), ROWS, select="DK202") == []
+
+
+def test_a_batch_norm_is_seen_behind_the_last_of_several_calls() -> None:
+    norm = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 4))
+    (finding,) = found(Shared(linear(), linear(), behind=norm), ROWS, select="DK201")
+    assert finding.severity == "warning" and "batch norm behind.0" in finding.message
+    norm = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 4))
+    assert found(Shared(linear(), linear(), behind=norm), ROWS, select="DK201") == []
+
+
+def test_an_activation_and_maps_are_seen_behind_a_later_call() -> None:
+    curved = nn.Sequential(nn.GELU(), nn.Linear(16, 4))
+    assert len(found(Shared(linear(), linear(), behind=curved), ROWS, select="DK203")) == 1
+    maps = nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 8, 3), nn.ReLU())
+    after = nn.Sequential(nn.Flatten(), nn.Linear(32, 4))
+    (finding,) = found(Shared(linear(), maps, behind=after), ROWS, select="DK204")
+    assert "(512, 8, 2, 2)" in finding.evidence
+
+
+def test_of_very_many_calls_the_first_and_the_last_are_judged() -> None:
+    layers = [linear() for _ in range(100)]
+    model = Shared(*layers, behind=nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 4)))
+    (run,) = evidence_of(model, ROWS).runs
+    assert len(run.events) == 100 and len(list(run.each())) == 64
+    assert len(found(model, ROWS, select="DK201")) == 1

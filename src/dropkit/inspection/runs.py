@@ -17,6 +17,9 @@ from dropkit.records.sites import Step
 _ARITHMETIC = ("add", "sub", "mul", "div", "pow", "square")
 FAR = 24
 """Operations to which a way is followed: two blocks of any model, and no more."""
+_TIMES = 32
+"""How often a site is judged at its first calls, and how often at its last. Layers that share a
+dropout are fewer; what runs more often than both is a loop over time, whose steps are alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A site, and all times that it ran in the passes."""
+    """A site, and all times that it ran in the passes.
+
+    What is asked of its x and its result is asked of the first time; `each` gives the others.
+    """
 
     site: Site
     events: tuple[Event, ...]
@@ -75,20 +81,25 @@ class Run:
         return self.site.fired_in_train and (rate is None or rate > 0)
 
     def each(self) -> Iterator[Run]:
-        """Each time that it ran, as a run of its own."""
-        return (Run(self.site, (event,), self.trace, self.trained) for event in self.events)
+        """Each time that it ran in its pass, as a run of its own: the first and the last times."""
+        own = [event for event in self.events if _is_in(event, self.trace)] or [self.events[0]]
+        own = own if len(own) <= 2 * _TIMES else [*own[:_TIMES], *own[-_TIMES:]]
+        return (Run(self.site, (event,), self.trace, self.trained) for event in own)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what came in at first."""
+        return self.events[0].shape
 
     def onward(self, *through: Step) -> Iterator[Way]:
         """Operations that its result comes to, over nothing but what is in `through`."""
-        for event in self.events[:1]:
-            if event.result is not None:
-                yield from _ways(event.result.users, lambda node: node.users, through)
+        if self.result is not None:
+            yield from _ways(self.result.users, lambda node: node.users, through)
 
     def backward(self, *through: Step) -> Iterator[Way]:
         """Operations that it came from, over nothing but what is in `through`."""
-        for event in self.events[:1]:
-            if event.x is not None:
-                yield from _ways([event.x], lambda node: node.inputs, through)
+        if self.x is not None:
+            yield from _ways([self.x], lambda node: node.inputs, through)
 
     def computed(self) -> Iterator[Way]:
         """Operations that its result comes to, over arithmetic of it with itself and numbers."""
@@ -141,6 +152,12 @@ def runs_of(passes: Passes, sites: Iterable[Site]) -> tuple[Run, ...]:
         Run(site, tuple(group.events), group.trace, group.trained)
         for site, group in zip(sites, grouped(passes), strict=False)
     )
+
+
+def _is_in(event: Event, trace: Trace) -> bool:
+    """Whether it was seen in that pass, and not in a later one."""
+    node = event.result or event.x
+    return node is not None and trace.nodes[node.number : node.number + 1] == [node]
 
 
 def _given(event: Event) -> Iterator[Node]:

@@ -16,7 +16,7 @@ def convolution(run: Run) -> Way | None:
     and patches that became tokens are no maps; nor is what has as many channels as places, of which
     the axes cannot be told.
     """
-    shape = run.site.shape
+    shape = run.shape
     if not 3 <= len(shape) <= 5 or prod(shape[2:]) < 2 or shape[1] in shape[2:]:
         return None
     ways = run.backward(

@@ -14,14 +14,20 @@ LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "MultiM
 
 
 def drops_predictions(evidence: Evidence, run: Run) -> bool:
-    """Whether what it gives is what the model gives, and comes from a linear map."""
+    """Whether what it gives, any time, is what the model gives, and comes from a linear map."""
+    return dropped_prediction(evidence, run) is not None
+
+
+def dropped_prediction(evidence: Evidence, run: Run) -> Run | None:
+    """The time that a site drops predictions, as a run of its own; None: it never does."""
     site = run.site
     if not run.acts or site.kind not in ("dropout", "feature_dropout", "alpha_dropout", "mask"):
-        return False
-    if site.role in ("attention", "lora") or not _ends(run) or not _is_mapped(run):
-        return False
-    as_it_came = any(tuple(x.shape) == site.shape for x in evidence.inputs)
-    return not (len(site.shape) > 2 and as_it_came)
+        return None
+    if site.role in ("attention", "lora"):
+        return None
+    given = {tuple(x.shape) for x in evidence.inputs if x.dim() > 2}
+    ends = (one for one in run.each() if one.shape not in given and _ends(one) and _is_mapped(one))
+    return next(ends, None)
 
 
 def _ends(run: Run) -> bool:
@@ -71,8 +77,8 @@ def _is_mapped(run: Run) -> bool:
 
 def is_between_softmax_and_loss(evidence: Evidence, run: Run) -> bool:
     """Whether a loss is given that takes what a softmax gave, with this dropout between."""
-    if evidence.loss is None or not run.acts or not _is_all(run):
+    if evidence.loss is None or not run.acts:
         return False
     if not any(type(part).__name__ in LOSSES for part in evidence.loss.modules()):
         return False
-    return any(_is_squashing(way) for way in run.backward())
+    return any(_is_squashing(way) for one in run.each() if _is_all(one) for way in one.backward())

@@ -53,7 +53,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         site = run.site
         if not run.acts or site.kind not in ("dropout", "feature_dropout", "mask"):
             continue
-        for way in run.computed():
+        for way in (way for one in run.each() for way in one.computed()):
             why = _CURVED.get(way.node.name.removesuffix("_"))
             if why is None or drops_predictions(evidence, run):
                 continue

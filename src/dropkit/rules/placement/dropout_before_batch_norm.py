@@ -64,28 +64,42 @@ _SHARED = "; other dropout before it may have its part in that"
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts that widen what comes into a batch norm, in training alone."""
     for run in evidence.runs:
-        way = _way(evidence, run)
-        if way is None:
+        found = _worst(evidence, run)
+        if found is None:
             continue
-        shift = evidence.shift(run, way)
-        if not _counts(way, shift):
-            continue
-        large = shift is not None and shift.ratio >= _LARGE and not way.mixes
+        way, shift = found
+        large = _is_large(way, shift)
         over = f"through {_worded(way)}" if way.between else "directly"
         yield RULE.finding(
             f"{named(run.site)} acts {over} on the batch norm {way.node.path}, whose running "
             "variance will be that of training, with dropout, in evaluation too",
             evidence=_measured(shift) + (_SHARED if way.mixes else ""),
-            severity="warning" if large or not way.between else "note",
+            severity="warning" if large else "note",
             site=run.site,
             edit=_edit(evidence, run, way),
         )
 
 
-def _way(evidence: Evidence, run: Run) -> Way | None:
-    """The nearest batch norm that a site feeds, and the way to it."""
+def _worst(evidence: Evidence, run: Run) -> tuple[Way, Shift | None] | None:
+    """A batch norm that a site feeds and that counts: the first that is a warning, or the first."""
     if run.site.kind not in ("dropout", "feature_dropout", "mask") or not run.acts:
         return None
+    found = []
+    for one in run.each():
+        way = _way(evidence, one)
+        shift = None if way is None else evidence.shift(run, way)
+        if way is not None and _counts(way, shift):
+            found.append((way, shift))
+    plain = (pair for pair in found if _is_large(*pair))
+    return next(plain, found[0] if found else None)
+
+
+def _is_large(way: Way, shift: Shift | None) -> bool:
+    return not way.between or (shift is not None and shift.ratio >= _LARGE and not way.mixes)
+
+
+def _way(evidence: Evidence, run: Run) -> Way | None:
+    """The nearest batch norm that a site feeds, and the way to it."""
     onward = run.onward(
         "linear", "convolution", "activation", "pool", "add", "multiply", "residual_add"
     )

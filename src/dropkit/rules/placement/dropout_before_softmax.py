@@ -27,6 +27,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dropkit.records import Finding
@@ -48,12 +49,12 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         met = run.events[0].met
         if met is not None and not met.node.name.startswith("mul"):
             continue
-        way = next((way for way in _scores(run) if _weighs(way)), None)
-        if way is not None:
+        ways = ((one, way) for one in run.each() for way in _scores(one) if _weighs(way))
+        for one, way in islice(ways, 1):
             yield RULE.finding(
                 f"{named(run.site)} sets scores of attention to 0 before the softmax, to which 0 "
                 "is a score like any other",
-                evidence=f"what was dropped, {run.site.shape}, came to {way.node.name} in "
+                evidence=f"what was dropped, {one.shape}, came to {way.node.name} in "
                 f"{way.node.path or 'the model'}, and that to a product with values",
                 site=run.site,
             )
@@ -64,7 +65,7 @@ def _scores(run: Run) -> Iterator[Way]:
     for way in run.onward("add", "multiply", "other"):
         passed = zip(way.between, way.steps, strict=True)
         if way.step == "softmax" and all(
-            node.name in _MASKS or (step != "other" and node.shape == run.site.shape)
+            node.name in _MASKS or (step != "other" and node.shape == run.shape)
             for node, step in passed
         ):
             yield way

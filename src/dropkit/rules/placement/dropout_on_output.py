@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.predictions import drops_predictions, is_between_softmax_and_loss
+from dropkit.rules.predictions import dropped_prediction, is_between_softmax_and_loss
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
@@ -40,14 +40,16 @@ if TYPE_CHECKING:
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts behind which nothing comes but the output."""
     for run in evidence.runs:
-        if not drops_predictions(evidence, run) or is_between_softmax_and_loss(evidence, run):
+        one = dropped_prediction(evidence, run)
+        if one is None or is_between_softmax_and_loss(evidence, run):
             continue
-        source = run.site.fed_by[0]
+        source = next(one.backward()).node
+        once = "" if one.result is run.result else f", one of {len(run.events)} times that it acts"
         yield RULE.finding(
             f"{named(run.site)} acts on the output of the model: predictions themselves are set to "
             "0",
             evidence=f"between {source.name} in {source.path or 'the model itself'}, which gave "
-            f"{run.site.shape}, and the output nothing has weights",
+            f"{one.shape}, and the output nothing has weights{once}",
             site=run.site,
             edit=set_rate(evidence, run.site, 0.0, safe=True),
         )

@@ -37,7 +37,7 @@ from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
-    from dropkit.inspection.runs import Way
+    from dropkit.inspection.runs import Run, Way
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
@@ -46,19 +46,25 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         site = run.site
         if site.kind not in ("dropout", "mask") or site.shared or not run.acts:
             continue
-        source = convolution(run)
-        if source is None or (len(site.shape) == 3 and not _sees_more_than_one(source)):
+        one = next(filter(_on_maps, run.each()), None)
+        if one is None:
             continue
-        places = prod(site.shape[2:])
-        name = f"Dropout{len(site.shape) - 2}d"
+        places = prod(one.shape[2:])
+        name = f"Dropout{len(one.shape) - 2}d"
         yield RULE.finding(
             f"{named(site)} drops single elements of maps with {places} places, whose neighbours "
             "tell what is missing",
-            evidence=f"it acts on {site.shape}: {site.shape[1]} channels of a convolution, each "
+            evidence=f"it acts on {one.shape}: {one.shape[1]} channels of a convolution, each "
             f"with {places} places",
             site=site,
             edit=replace(evidence, site, name),
         )
+
+
+def _on_maps(run: Run) -> bool:
+    """Whether it drops maps of a convolution that sees more than one place."""
+    source = convolution(run)
+    return source is not None and (len(run.shape) != 3 or _sees_more_than_one(source))
 
 
 def _sees_more_than_one(way: Way) -> bool:
