@@ -99,6 +99,6 @@ class Writes(nn.Module):
         self.extra = nn.Linear(4, 4)
         self.drop.p = 0.9
         x.mul_(2)
-        if self.calls == 2:
+        if not self.training:
             raise RuntimeError("enough")
         return self.norm(self.drop(x * self.weight))

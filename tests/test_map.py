@@ -312,3 +312,76 @@ def test_a_map_can_be_read() -> None:
     shown = str(found)
     assert shown.startswith("Everything: 9 sites") and "map_models.py:" in shown
     assert "<table>" in found._repr_html_() and "attention.dropout" not in shown
+
+
+class Helper(nn.Module):
+    """Two rates in one line; a mask kept for later; tensors and modules that stand in no tree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask: Tensor | None = None
+        self.norms = [nn.BatchNorm1d(8)]
+        self.ema = torch.zeros(8)
+        self.register_buffer("queue", torch.zeros(1, 8))
+        self.generator = torch.Generator()
+
+    def drop(self, x: Tensor, rate: float) -> Tensor:
+        return F.dropout(x, rate, True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norms[0](self.drop(x, 0.2) if self.training else x)
+        if self.mask is None:
+            self.mask = (torch.rand_like(x) > 0.3).float()
+        self.queue.data = torch.cat([self.queue, x])
+        self.ema.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        x = x + torch.randn(8, generator=self.generator)
+        return self.drop(x * self.mask, 0.7)
+
+
+def test_a_helper_with_two_rates_is_two_sites_and_a_mask_is_drawn_in_each_pass() -> None:
+    found = dropkit.sites(Helper(), X[0])
+    rates = {s.rate: s.fired_in_eval for s in found if s.kind in ("dropout", "mask")}
+    assert rates == {0.2: False, 0.3: True, 0.7: True}
+
+
+def test_what_a_model_holds_outside_of_its_tree_is_given_back() -> None:
+    model = Helper()
+    norm, state = model.norms[0], model.generator.get_state()
+    dropkit.sites(model, X[0])
+    assert norm.running_mean is not None and norm.running_mean.count_nonzero() == 0
+    assert not model.norms[0].num_batches_tracked and model.ema.count_nonzero() == 0
+    assert model.queue.shape == (1, 8) and model.mask is None
+    assert torch.equal(model.generator.get_state(), state)
+
+
+def test_a_graph_from_before_still_has_its_backward() -> None:
+    class Averages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8))
+            self.register_buffer("mean", torch.ones(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * self.weight * self.mean
+            if self.training:
+                self.mean.mul_(0.9)  # type: ignore[operator]
+            return y
+
+    model = Averages().eval()
+    loss = model(X).sum()
+    dropkit.sites(model, X)
+    loss.backward()
+    assert model.weight.grad is not None
+
+
+def test_what_is_given_is_copied() -> None:
+    class Grows(nn.Module):
+        def forward(self, x: Tensor, cache: dict[str, list[Tensor]], same: Tensor) -> Tensor:
+            assert x is same
+            cache["seen"].append(x.mul_(2))
+            return F.dropout(x, 0.5, self.training)
+
+    cache: dict[str, list[Tensor]] = {"seen": []}
+    x = X.clone()
+    assert len(dropkit.sites(Grows(), x, cache, x)) == 1
+    assert cache == {"seen": []} and torch.equal(x, X)

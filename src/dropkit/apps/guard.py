@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning, DropoutInInferenceError, SettingError
 from dropkit.inspection.events import Event, events
+from dropkit.inspection.passes import copied, tensors
 from dropkit.intercept import untouched, watching
 
 _INNOCENT = ("random", "noise")
@@ -166,13 +167,13 @@ def _dropped(
 ) -> list[Event]:
     """What dropped in a call, found by doing it once more with the same draws, watched."""
     inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    args, kwargs = copied((args, dict(kwargs)), None)  # a cache among them does not grow twice
     with untouched(model):
         was.restore()
         with warnings.catch_warnings(), watching(inner) as watch:
             warnings.simplefilter("ignore")
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, Tensor):
-                    watch.given(value)
+            for value in tensors((args, kwargs)):
+                watch.given(value)
             try:
                 inner(*args, **kwargs)
             except Exception as error:  # the inputs were written into, or it runs only once

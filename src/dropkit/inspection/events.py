@@ -173,5 +173,7 @@ def _shared(shape: tuple[int, ...], noise: tuple[int, ...]) -> tuple[int, ...]:
 
 def _of_choice(choice: Node, draw: Draw) -> Event:
     known = next((node for node in choice.inputs if node.is_noise), choice)
+    if known.chance is None or known.chance.kind == "other":  # a number that is used, as in a crop
+        return Event(draw.where, "random", None, draw.name, True, None, draw.node, ())
     rate = None if known.chance is None else known.chance.nonzero
     return Event(draw.where, "path", rate, draw.name, True, None, None, ())

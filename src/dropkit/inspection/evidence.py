@@ -141,6 +141,12 @@ def look(
             "itself, with its inputs behind it: dropkit.sites(model, x)"
         )
     inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    lazy = [path for path, parameter in inner.named_parameters() if nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise SettingError(
+            f"expected a model that has its parameters; {lazy[0]} of a lazy module has none yet. "
+            "Try to run the model once before"
+        )
     passes, ran = _passes(inner, args, kwargs, device)
     broken = [
         (name, trace.failed)

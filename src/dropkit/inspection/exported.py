@@ -71,7 +71,7 @@ class _Reader:
             self.values[operation] = sources[0]
             return
         inputs = tuple(dict.fromkeys(() if known.name in LIKE else sources))
-        draws = known.seeded and not known.drops
+        draws = known.draws(operation.args, dict(operation.kwargs))
         if draws and known.mutates:
             inputs = ()
         node = self._add(operation, known.name, inputs, _origin(inputs))

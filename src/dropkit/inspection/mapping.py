@@ -76,7 +76,8 @@ def sites_of(model: nn.Module | None, passes: Passes) -> tuple[Site, ...]:
 
 
 def _key(event: Event) -> Key:
-    return event.where.key
+    """A helper that is called with two rates is two sites."""
+    return event.where.key, None if event.rate is None else round(event.rate, 9)
 
 
 def _site(
@@ -114,7 +115,7 @@ def _site(
         shared=first.shared,
         calls=len(mine),
         in_step=in_step,
-        holder=holders.find(where.path, rate),
+        holder=holders.find(where.path, rate, parts=first.met is None),
         measured=_measured(group),
         fed_by=fed_by,
         feeds=feeds,
@@ -217,18 +218,26 @@ class _Holders:
     """Finds the attribute that holds the rate of a site."""
 
     def __init__(self, rates: dict[str, float]) -> None:
-        self.rates = rates
+        self.names: dict[float, list[str]] = {}
+        for name, value in rates.items():
+            self.names.setdefault(round(value, 12), []).append(name)
 
-    def find(self, path: str, rate: float | None) -> str:
-        """The nearest attribute of that value: the module's, a dropout's in it, one further out."""
-        if rate is None:
-            return ""
-        for place in dict.fromkeys((path, path.rpartition(".")[0])):
-            near = [name for name, value in self.rates.items() if value == rate]
-            own = [name for name in near if name.rpartition(".")[0] == place]
-            parts = [name for name in near if _is_part(name, place)]
-            for name in (*own, *parts):
-                return name
+    def find(self, path: str, rate: float | None, *, parts: bool = True) -> str:
+        """The nearest attribute of that value: the module's, a dropout's in it, one further out.
+
+        Args:
+            path: of the module.
+            rate: the value.
+            parts: whether it may be that of a dropout within the module.
+        """
+        near = [] if rate is None else self.names.get(round(rate, 12), [])
+        for place in dict.fromkeys((path, path.rpartition(".")[0])) if near else ():
+            own = (name for name in near if name.rpartition(".")[0] == place)
+            found = next(own, None)
+            if found is None and parts:
+                found = next((name for name in near if _is_part(name, place)), None)
+            if found is not None:
+                return found
         return ""
 
     def chosen(self, path: str, chance: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from dropkit.intercept import untouched, watching
 from dropkit.intercept.trace import Application, Node, Trace
-from dropkit.intercept.untouched import RandomState
+from dropkit.intercept.untouched import Before, RandomState
 
 _MOST = 8
 """Training passes, where layers are skipped at random, or masks are few."""
@@ -63,18 +64,20 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         rates = dict(held_rates(model))
         began = perf_counter()
         train = [_pass(model, args, kwargs, train=True, meta=meta)]
-        each = perf_counter() - began
+        each, zeroed = perf_counter() - began, before.zeroed()
         while len(train) < min(_MOST, 1 + _PATIENCE / each) and _wants_more(train):
             train.append(_pass(model, args, kwargs, train=True, meta=meta))
+        before.rewind()
         between = dict(held_rates(model))
         _switch(model, False, unseen)
         evaluation = _pass(model, args, kwargs, train=False, meta=meta)
         _switch(model, True, unseen)
         later = dict(held_rates(model))
-        zeroed = before.zeroed()
         still = None
         if _drops_before_batch_norm(train[0]):
             still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
+        if any(trace.threads for trace in (*train, evaluation)):
+            unseen.append("what the model ran in threads of its own")
         if state.moved_elsewhere:
             unseen.append(
                 "draws of Python's or NumPy's generator: the model uses one, and which way it goes "
@@ -119,20 +122,27 @@ def _pass(
     meta: bool,
     still: bool = False,
 ) -> Trace:
-    """One pass, with gradients in training as in training, and without as at inference."""
+    """One pass, with gradients in training as in training, and without as at inference.
+
+    What it leaves in the model's attributes, such as a mask for later, the next does not find.
+    """
     device = torch.device("meta") if meta else None
-    args, kwargs = copied((args, kwargs), device)
-    with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
-        for tensor in tensors((args, kwargs)):
-            watch.given(tensor)
-        try:
-            result = model(*args, **kwargs)
-        except Exception as error:  # a user's model may raise anything
-            watch.trace.failed = error
-        else:
-            for tensor in tensors(result):
-                watch.gave(tensor)
-    return watch.trace
+    args, kwargs = copied((args, dict(kwargs)), device)
+    before = Before(model, values=False)
+    try:
+        with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
+            for tensor in tensors((args, kwargs)):
+                watch.given(tensor)
+            try:
+                result = model(*args, **kwargs)
+            except Exception as error:  # a user's model may raise anything
+                watch.trace.failed = error
+            else:
+                for tensor in tensors(result):
+                    watch.gave(tensor)
+        return watch.trace
+    finally:
+        before.leave_attributes()
 
 
 def is_elementwise(met: Application) -> bool:
@@ -195,13 +205,18 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def copied(value: Any, device: torch.device | None) -> Any:
-    """A value with its tensors copied, so that a pass cannot write into them."""
+    """A value with all that is in it copied, so that a pass cannot write into it.
 
-    def copy(tensor: Tensor) -> Tensor:
+    A tensor that is given twice is one in the copy too.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in tensors(value):
         fresh = tensor.detach().to(device) if device is not None else tensor.detach().clone()
-        return fresh.requires_grad_(tensor.requires_grad)
-
-    return mapped(value, copy)
+        memo[id(tensor)] = fresh.requires_grad_(tensor.requires_grad)
+    try:
+        return copy.deepcopy(value, dict(memo))
+    except Exception:  # a generator, a lock: what cannot be copied is given as it is
+        return mapped(value, lambda tensor: memo[id(tensor)])
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -58,13 +58,21 @@ class Facts:
     """The name of its switch; empty: none."""
     names: tuple[str, ...]
     """Of its arguments, in order."""
+    defaults: tuple[Any, ...]
+    """Of each; None where it has none. A dispatcher leaves out what is as by default."""
 
     def argument(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What was given for an argument, or its default."""
         if name in kwargs:
             return kwargs[name]
         at = self.names.index(name)
-        return args[at] if at < len(args) else None
+        return args[at] if at < len(args) else self.defaults[at]
+
+    def draws(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether this call draws, and only draws."""
+        if not self.seeded or self.drops:
+            return False
+        return "training" not in self.names or self.argument("training", args, kwargs) is not False
 
     def dropped(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
         """The rate at which this call drops what it is given; None: it does not."""
@@ -98,4 +106,5 @@ def facts(operator: Any) -> Facts:
         rate=rate if drops else "",
         train="train" if "train" in names and not attends else "",
         names=names,
+        defaults=tuple(given.default_value for given in schema.arguments),
     )

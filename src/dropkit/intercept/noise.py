@@ -8,7 +8,7 @@ from math import erf, prod, sqrt
 import torch
 from torch import Tensor
 
-from dropkit.intercept.trace import NOISE, Application, Chance, Node, shape_of
+from dropkit.intercept.trace import INPUT, NOISE, Application, Chance, Node, shape_of
 
 _COUNTED = 1 << 22
 """Elements of a mask that are counted; a rate is then known to .1 %."""
@@ -101,7 +101,9 @@ def application(
         count: whether to count what is in the mask.
     """
     noise = next((pair for pair in pairs if pair[0].is_noise), None)
-    value = next((pair for pair in pairs if not pair[0].is_noise and pair[0].origin), None)
+    others = [pair for pair in pairs if not pair[0].is_noise and pair[0].origin]
+    others.sort(key=lambda pair: not pair[0].origin & INPUT)  # a mask token is no value
+    value = others[0] if others else None
     if noise is None or value is None:
         return None
     first = pairs[0][0]

@@ -164,6 +164,8 @@ class Trace:
     """Modules that ran and are none of the model's: made in forward, or held in a list."""
     strangers: list[object] = field(default_factory=list)
     """Those modules, in the same order: one that is there in two passes was not made in them."""
+    threads: bool = False
+    """Whether parts of the model ran in threads that were not looked at."""
     ran: set[str] = field(default_factory=set)
     """Paths of the modules that ran."""
     outputs: list[Node] = field(default_factory=list)

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-_COPIED = (dict, list, set)
-"""Containers of which a module may change the content: they are given back with the same one."""
+from dropkit.errors import DropkitWarning
+from dropkit.intercept.reach import Reached, reached
+
+
+class _Part(Protocol):
+    """One thing that is given back."""
+
+    def restore(self) -> None: ...
 
 
 class Before:
-    """What a model was."""
+    """What a model was.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: any module.
+        values: whether to keep the values of tensors as well.
+    """
+
+    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
         self.model = model
-        self.attributes = [_Attributes(module) for module in model.modules()]
-        self.tensors = [_Contents(tensor) for tensor in _tensors(model)]
-        self.parameters = dict(model.named_parameters())
+        found = reached(model)
         self.random = RandomState()
+        self.tensors = [_Contents(tensor) for tensor in found.tensors] if values else []
+        self.parameters = dict(model.named_parameters())
+        self.parts = _parts(found)
 
     def restore(self) -> None:
         """The model is again what it was, and the generators are where they were."""
-        for was in self.attributes:
-            was.restore()
-        for content in self.tensors:
-            content.restore()
-        self.random.restore()
+        _restore((self.random, *self.parts, *self.tensors))
+
+    def leave_attributes(self) -> None:
+        """Attributes are again what they were; generators and values go on."""
+        _restore(self.parts)
+
+    def rewind(self) -> None:
+        """Tensors have again the values that they had."""
+        _restore(self.tensors)
 
     def zeroed(self) -> Mapping[str, tuple[int, int]]:
         """By name of a parameter: elements that were not 0 and now are, and how many it has."""
@@ -54,9 +71,10 @@ class Before:
 def untouched(model: nn.Module) -> Iterator[Before]:
     """Whatever happens within, the model and the random state are afterwards as they were before.
 
-    Parameters, buffers and their gradients, modes, hooks, attributes (and what is in lists,
-    dictionaries and sets among them), and the states of torch's, Python's and NumPy's generators.
-    Tensors keep their identity; only those that changed are written.
+    Parameters, buffers, other tensors that it holds, gradients, versions, modes, hooks, attributes
+    (also of objects, lists, dictionaries and sets within), its generators, and those of torch,
+    Python and NumPy. Tensors keep their identity and their memory; only those that changed are
+    written. It does not reach what hides in slots, closures and classes, in threads, or on disk.
     """
     before = Before(model)
     try:
@@ -65,43 +83,93 @@ def untouched(model: nn.Module) -> Iterator[Before]:
         before.restore()
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers; none on the meta device, where there is nothing to change."""
-    seen: set[int] = set()
-    for module in model.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and id(tensor) not in seen and not tensor.is_meta:
-                seen.add(id(tensor))
-                if not nn.parameter.is_lazy(tensor):
-                    yield tensor
+def _restore(parts: Iterable[_Part]) -> None:
+    """Each part, whatever happens to the others; what is interrupted is done again."""
+    interrupted: KeyboardInterrupt | None = None
+    lost: list[str] = []
+    for part in parts:
+        for _ in range(8):
+            try:
+                part.restore()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+            except Exception as error:
+                lost.append(f"{type(error).__name__}: {error}")
+                break
+    if interrupted is not None:
+        raise interrupted
+    if lost:
+        warnings.warn(
+            f"not all of the model could be given back as it was: {'; '.join(lost[:3])}. Try to "
+            "look at a copy of it",
+            DropkitWarning,
+            stacklevel=4,
+        )
+
+
+def _parts(found: Reached) -> list[_Part]:
+    parts: list[_Part] = [_Attributes(owner) for owner in found.owners]
+    parts += [_Container(container) for container in found.containers]
+    parts += [_State(get, put) for get, put in found.states]
+    return parts
 
 
 class _Contents:
-    """What is in a tensor, and its gradient."""
+    """What is in a tensor, where it lies, its gradient and its version."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
+        self.data = tensor.data
         with torch.no_grad():
             self.content = tensor.detach().clone()
-            self.grad = tensor.grad if tensor.is_leaf else None
-            self.gradient = None if self.grad is None else self.grad.detach().clone()
-        self.requires_grad = tensor.requires_grad
+        self.version = None if tensor.is_inference() else tensor._version
+        self.grad = tensor.grad if tensor.is_leaf else None
+        self.is_leaf, self.requires_grad = tensor.is_leaf, tensor.requires_grad
 
     def restore(self) -> None:
+        """Values first, then what autograd knows of them."""
         tensor = self.tensor
         with torch.no_grad():
-            if not _same(tensor.detach(), self.content):
-                tensor.data.copy_(self.content)
-            if self.grad is not None and self.gradient is not None:
-                self.grad.copy_(self.gradient)
-        if tensor.is_leaf:
-            if tensor.grad is not self.grad:
-                tensor.grad = self.grad
+            if not _lies_alike(tensor, self.data):
+                tensor.data = self.data
+            if not _same(self.data, self.content):
+                self.data.copy_(self.content)
+        if self.is_leaf and not tensor.is_leaf:
+            tensor.detach_()  # it was written in place with what has gradients
+        if tensor.is_leaf and tensor.grad is not self.grad:
+            tensor.grad = self.grad
+        if tensor.requires_grad != self.requires_grad:
             tensor.requires_grad_(self.requires_grad)
+        if self.version is not None and tensor._version != self.version:
+            _set_version(tensor, self.version)
+
+
+def _set_version(tensor: Tensor, version: int) -> None:
+    put: Any = torch._C._autograd._unsafe_set_version_counter
+    try:
+        put((tensor,), (version,))
+    except TypeError:  # before torch 2.7
+        put(tensor, version)
+
+
+def _lies_alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors are the same view of the same memory."""
+    if first.layout != torch.strided or first.is_nested:
+        return True
+    return (
+        first.untyped_storage()._cdata == second.untyped_storage()._cdata
+        and first.shape == second.shape
+        and first.dtype == second.dtype
+        and first.stride() == second.stride()
+        and first.storage_offset() == second.storage_offset()
+    )
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
     """Bit by bit: nan is nan, and -0 is not 0."""
+    if first.is_nested:
+        return all(map(_same, first.unbind(), second.unbind()))
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     if first.layout != torch.strided or first.is_quantized:
@@ -112,48 +180,68 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 
 class _Attributes:
-    """All that stands in a module, two levels deep: itself, and the containers within."""
+    """All that stands in a module, or in another object."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.own = dict(module.__dict__)
-        self.training = module.training
-        self.containers = [
-            (value, value.copy()) for value in self.own.values() if isinstance(value, _COPIED)
-        ]
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+        self.own = dict(vars(owner))
+        self.training = owner.training if isinstance(owner, torch.jit.ScriptModule) else None
 
     def restore(self) -> None:
-        if isinstance(self.module, torch.jit.ScriptModule):  # its mode is not among its attributes
-            if self.module.training != self.training:
-                self.module.train(self.training)
+        """Each attribute is again the object that it was."""
+        if self.training is not None:  # a mode that is not among the attributes
+            if self.owner.training != self.training:
+                self.owner.train(self.training)
             return
-        own = self.module.__dict__
+        own = vars(self.owner)
         if own.keys() != self.own.keys() or any(own[k] is not v for k, v in self.own.items()):
             own.clear()
             own.update(self.own)
-        container: Any
-        for container, content in self.containers:
-            if not _is_as(container, content):
-                container.clear()
-                (container.extend if isinstance(container, list) else container.update)(content)
+
+
+class _Container:
+    """What is in a list, a dictionary, a set or a queue."""
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        self.content = container.copy()
+
+    def restore(self) -> None:
+        """It has again the same content, in the same order."""
+        container, content = self.container, self.content
+        if not _is_as(container, content):
+            container.clear()
+            put: Callable[[Any], None] = getattr(container, "extend", None) or container.update
+            put(content)
 
 
 def _is_as(container: Any, content: Any) -> bool:
-    if isinstance(container, dict):
-        first, second = list(container.items()), list(content.items())
-        return len(first) == len(second) and all(
-            a[0] is b[0] and a[1] is b[1] for a, b in zip(first, second, strict=True)
-        )
-    first, second = list(container), list(content)
-    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
+    if len(container) != len(content):
+        return False
+    if isinstance(container, Mapping):
+        pairs = zip(container.items(), content.items(), strict=True)
+        return all(a[0] is b[0] and a[1] is b[1] for a, b in pairs)
+    return all(a is b for a, b in zip(container, content, strict=True))
+
+
+class _State:
+    """Of a generator, or an array, that a model holds."""
+
+    def __init__(self, get: Callable[[], Any], put: Callable[[Any], None]) -> None:
+        self.put, self.was = put, get()
+
+    def restore(self) -> None:
+        """It goes on from where it was."""
+        self.put(self.was)
 
 
 class RandomState:
-    """Of every generator that a model may draw from."""
+    """Of every generator that all share."""
 
     def __init__(self) -> None:
         self.torch = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self.cuda = torch.cuda.get_rng_state_all() if begun else []
         self.python = sys.modules["random"].getstate()  # torch has loaded it
         self.numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 

@@ -62,15 +62,27 @@ def watching(model: nn.Module, *, calls: bool = True, still: bool = False) -> It
     """
     watch = Watch(model)
     with ExitStack() as stack:
+        stack.callback(_unhook, watch)  # first, so that no interrupt leaves a hook behind
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        before = hooks.register_module_forward_pre_hook(watch.before)
-        stack.callback(before.remove)
-        after = hooks.register_module_forward_hook(watch.after, always_call=True)
-        stack.callback(after.remove)
+        hooks.register_module_forward_pre_hook(watch.before)
+        hooks.register_module_forward_hook(watch.after, always_call=True)
         if calls:
             stack.enter_context(_Calls(watch, still))
         stack.enter_context(_Operators(watch, still))
         yield watch
+
+
+def _unhook(watch: Watch) -> None:
+    """Take back the hooks on all modules of the process."""
+    held: Any
+    for held, mine in (
+        (hooks._global_forward_pre_hooks, watch.before),
+        (hooks._global_forward_hooks, watch.after),
+    ):
+        for number, hook in list(held.items()):
+            if hook == mine:
+                del held[number]
+                hooks._global_forward_hooks_always_called.pop(number, None)
 
 
 class Watch:
@@ -104,6 +116,7 @@ class Watch:
     def before(self, module: nn.Module, _: object) -> None:
         """A module begins."""
         if get_ident() != self.thread:
+            self.trace.threads |= id(module) in self.paths
             return
         path = self.paths.get(id(module))
         if path is None:  # of what the model has come to hold since
@@ -183,7 +196,7 @@ class Watch:
             self.trace.fused.append(self.where())
         inputs = () if known.name in LIKE else self._inputs(given)
         dropped = known.dropped(args, kwargs)
-        draws = known.seeded and not known.drops
+        draws = known.draws(args, kwargs)
         if draws and known.mutates:
             inputs = ()  # what was there is written over
         path, module = self.within[-1]
