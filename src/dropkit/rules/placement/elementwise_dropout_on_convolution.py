@@ -2,7 +2,8 @@
 
 The rule reports a dropout of elements on the maps of a convolutional layer that have more than one
 place. It is silent on maps of one place, behind global pooling, where maps are flattened for a
-linear layer, and on convolutions over sequences that see one step at a time, which are linear.
+linear layer, on convolutions over sequences that see one step at a time, which are linear, and on
+masks of which what was drawn was pooled or made larger before, so that blocks are dropped.
 
 Why it matters:
 Neighbouring places of a map say nearly the same. What is dropped in one is still told by those
@@ -25,6 +26,7 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
@@ -39,12 +41,15 @@ if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
     from dropkit.inspection.runs import Run, Way
 
+_SPREADS = re.compile("max_pool|convolution|upsample|repeat")
+"""What makes blocks of single draws."""
+
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts of elements on maps of more than one place."""
     for run in evidence.runs:
         site = run.site
-        if site.kind not in ("dropout", "mask") or site.shared or not run.acts:
+        if site.kind not in ("dropout", "mask") or site.shared or not run.acts or _is_spread(run):
             continue
         one = next(filter(_on_maps, run.each()), None)
         if one is None:
@@ -59,6 +64,17 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             site=site,
             edit=replace(evidence, site, name),
         )
+
+
+def _is_spread(run: Run) -> bool:
+    """Whether what was drawn was made wider before it became a mask: DropBlock."""
+    from dropkit.inspection.flow import before
+
+    met = run.events[0].met
+    if met is None:
+        return False
+    drawn = (node for node in (met.noise, *before(met.noise)) if node.is_noise)
+    return any(_SPREADS.search(node.name) for node in drawn)
 
 
 def _on_maps(run: Run) -> bool:
