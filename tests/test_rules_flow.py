@@ -297,3 +297,46 @@ def test_of_very_many_calls_the_first_and_the_last_are_judged() -> None:
     (run,) = evidence_of(model, ROWS).runs
     assert len(run.events) == 100 and len(list(run.each())) == 64
     assert len(found(model, ROWS, select="DK201")) == 1
+
+
+# ---- what is no mistake
+
+
+class Step(nn.Module):
+    """A recurrence of which one step is a function of the test's."""
+
+    def __init__(self, step: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.step, self.cell, self.head = step, nn.GRUCell(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 16)
+        for part in x.unbind(1):
+            state = self.step(self, self.cell(part, state), state)
+        return self.head(state)
+
+
+def test_zoneout_that_is_a_dropout_of_what_is_new_keeps_the_old() -> None:
+    def zoneout(module: nn.Module, new: Tensor, old: Tensor) -> Tensor:
+        return F.dropout(new - old, 0.2, module.training) * 0.8 + old
+
+    def scaled(module: nn.Module, new: Tensor, _: Tensor) -> Tensor:
+        return F.dropout(new, 0.2, module.training) * 0.8
+
+    x = torch.randn(4, 7, 8)
+    assert found(Step(zoneout), x, select="DK205") == []
+    assert len(found(Step(scaled), x, select="DK205")) == 1
+
+
+@pytest.mark.parametrize("wide", [1, 5])
+def test_a_mask_of_blocks_drops_no_single_elements(wide: int) -> None:
+    class Blocks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training:
+                return x
+            seeds = torch.bernoulli(torch.full_like(x, 0.1))
+            kept = 1 - (seeds if wide == 1 else F.max_pool2d(seeds, wide, 1, wide // 2))
+            return x * kept * kept.numel() / kept.sum()
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Blocks(), nn.Conv2d(8, 2, 3))
+    assert len(found(model, torch.randn(4, 3, 16, 16), select="DK204")) == (wide == 1)

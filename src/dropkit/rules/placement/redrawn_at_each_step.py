@@ -71,13 +71,19 @@ def _is_gentle(run: Run) -> bool:
     if result is None or x is None:
         return False
     source = next((way.step for way in run.backward()), None)
+    if x.name.startswith("sub") and _is_added(run):
+        return True  # old + dropout(new - old)
     for way in run.onward():
-        if x.name.startswith("sub") and way.step in ("add", "residual_add"):
-            return True  # old + dropout(new - old)
         gated = way.step == "multiply" and source == "activation"
         if gated and any(after.name.startswith(("add", "addcmul")) for after in way.node.users):
             return True  # memory + gate * dropout(tanh(...))
     return False
+
+
+def _is_added(run: Run) -> bool:
+    """Whether another value is added to the result, or to that times a number."""
+    ways = run.onward("multiply")
+    return any(way.step in ("add", "residual_add") and not way.mixes for way in ways)
 
 
 def _keeps_old(run: Run) -> bool:
