@@ -1,18 +1,21 @@
 """A home-made dropout drops another fraction than it is asked to.
 
 `torch.randn` in the place of `torch.rand`, a comparison that points the wrong way, an approximation
-that does not hold in small images: the rate in the configuration is not the one that acts. The rule
-counts what a mask drops in training passes, and compares it with the one rate that its module
-holds. The bound is exact, with a chance of a false alarm below 1e-9, and holds for blocks and other
-masks whose elements hang together: there images count, not elements. Of those only a fraction that
-is more than 1.3 times off is reported.
+that does not hold in small images, numbers that are drawn with 8 bits and compared with a rate
+below their steps: the rate in the configuration is not the one that acts. The rule counts what a
+mask drops in training passes, and compares it with the one rate that its module holds. The bound is
+exact, with a chance of a false alarm below 1e-9, and holds for blocks and other masks whose
+elements hang together: there images count, not elements. Where the rate that the code
+compares with is the one that is asked for, and where it is not known, only a fraction that is more
+than 1.3 times off is reported.
 
 Why it matters:
 Every result that names the rate is about another one, and a search over rates searches elsewhere.
 
 How to fix:
-Compare `torch.rand(...)`, which is uniform between 0 and 1, with the rate: `>= p` is kept. Use
-`nn.Dropout`, or `dropkit.nn.DropBlock2d`, which drops what it is asked to in images of any size.
+Compare `torch.rand(...)`, which is uniform between 0 and 1, with the rate: `>= p` is kept. Draw in
+float32 for a model in bfloat16, in which `torch.rand` has 256 values. Use `nn.Dropout`, or
+`dropkit.nn.DropBlock2d`, which drops what it is asked to in images of any size.
 
 When to allow:
 Where the attribute is something else than a rate, or grows into it on a schedule.
@@ -55,7 +58,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             continue
         turned = " (it is what is kept)" if abs(mask.share - (1 - asked)) < 0.02 else ""
         yield RULE.finding(
-            f"{100 * mask.share:.1f} % are dropped where {name} = {asked:.4g} asks for "
+            f"{100 * mask.share:.3g} % are dropped where {name} = {asked:.4g} asks for "
             f"{100 * asked:.4g} %{turned}",
             evidence=f"{mask.words}; at a rate of {asked:.4g} so many, or so few, would come up "
             f"with a chance below {_ALARM:g}",
@@ -83,8 +86,8 @@ _KINDS = ("mask", "feature_dropout", "path", "weights")
 
 def _differs(mask: Mask, asked: float) -> bool:
     rate = mask.site.rate
-    if rate is not None:  # the law is known, and only to be confirmed
-        return abs(rate - asked) > _NEAR
+    if rate is not None and abs(rate - asked) > _NEAR:
+        return True  # the law is known, and only to be confirmed
     return max(mask.share, asked) > _FACTOR * min(mask.share, asked)
 
 
