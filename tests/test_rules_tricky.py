@@ -419,3 +419,57 @@ def test_weights_that_are_pruned_without_a_draw_are_another_matter() -> None:
         return module.layer(x)
 
     assert scaling(pruned, layer=nn.Linear(64, 64)) == []
+
+
+# ---- both modes together
+
+
+def test_what_evaluation_scales_as_well_is_scaled_twice() -> None:
+    def inverted(m: nn.Module, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, True) if m.training else x * (1 - 0.5)
+
+    def by_hand(m: nn.Module, x: Tensor) -> Tensor:
+        return x * (torch.rand_like(x) >= 0.3) / 0.7 if m.training else 0.7 * x
+
+    def behind(m: nn.Module, x: Tensor) -> Tensor:
+        x = F.dropout(x, 0.2, m.training)
+        return x if m.training else x.mul(0.8)
+
+    twice = [("dropout-scaled-twice", "error")]
+    assert [scaling(body) for body in (inverted, by_hand, behind)] == [twice] * 3
+
+
+def test_what_evaluation_scales_for_another_reason_is_right() -> None:
+    def classic(m: nn.Module, x: Tensor) -> Tensor:
+        return x * (torch.rand_like(x) >= 0.3) if m.training else x * 0.7
+
+    def taken_back(m: nn.Module, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.2, True) * 0.8 if m.training else x.div(1 / 0.8)
+
+    def attention(m: nn.Module, x: Tensor) -> Tensor:
+        scores = (x[:, :, None] * x[:, None]) * 4**-0.5
+        return (F.dropout(scores.softmax(-1), 0.5, m.training) @ x[:, :, None])[..., 0]
+
+    def cooled(m: nn.Module, x: Tensor) -> Tensor:
+        x = F.dropout(x, 0.5, m.training).exp()
+        return x if m.training else x * 0.5
+
+    def seldom(m: nn.Module, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.001, True) if m.training else x * 1.0
+
+    assert [scaling(b) for b in (classic, taken_back, attention, cooled, seldom)] == [[]] * 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mask_that_is_drawn_with_few_bits_is_measured(seed: int) -> None:
+    def mask(m: nn.Module, x: Tensor) -> Tensor:
+        return x * (torch.rand_like(x) >= m.dropout) / (1 - m.dropout) if m.training else x
+
+    def judged(rate: float, dtype: torch.dtype) -> list[tuple[str, str]]:
+        torch.manual_seed(seed)
+        model, x = net(mask, width=512, dropout=rate).to(dtype), torch.randn(256, 8, dtype=dtype)
+        return said(dropkit.audit(model, x, select=["DK403"]), "DK4")
+
+    assert judged(0.001, torch.bfloat16) == [("wrong-fraction-dropped", "error")]
+    assert judged(0.3, torch.bfloat16) == []
+    assert judged(0.001, torch.float32) == []

@@ -32,31 +32,33 @@ class Scaled:
     """Factors beside it that are there in training mode alone."""
     in_both: int
     """Factors beside it that are there in both modes."""
+    in_evaluation: int
+    """Factors of 1 - p in its place that are there in evaluation mode alone."""
     seen: tuple[str, ...]
 
     @property
     def times(self) -> int:
         """All together."""
-        return self.itself + self.in_training + self.in_both
+        return self.itself + self.in_training + self.in_both + self.in_evaluation
 
 
 def scaled(evidence: Evidence) -> Iterator[Scaled]:
     """All dropouts of a known rate that act in training mode."""
     trace, evaluation = evidence.passes.train[0], evidence.passes.evaluation
-    earlier, later = _factors(trace), _factors(evaluation)
+    modes = _Modes(trace, evaluation)
     mine = {id(mask.met): mask for mask in masks(evidence)}
     sites = {(site.path, site.place, site.operation): site for site in reversed(evidence.sites)}
     done = set[int]()
     for event in events(trace):
         site = sites.get((event.where.path, event.where.place, event.operation))
         rate = event.rate
-        if site is None or id(site) in done or not event.fired or rate is None or not 0 < rate < 1:
+        if site is None or id(site) in done or not event.fired or not _is_plain(rate):
             continue
         mask = mine.get(id(event.met))
         if event.met is not None and mask is None:
             continue
         done.add(id(site))
-        yield _scaled(site, event, 1 - rate, mask, later, earlier)
+        yield _scaled(site, event, 1 - (rate or 0.0), mask, modes)
 
 
 def _scaled(
@@ -64,22 +66,54 @@ def _scaled(
     event: Event,
     keep: float,
     mask: Mask | None,
-    later: Counter[object],
-    earlier: Counter[object],
+    modes: _Modes,
 ) -> Scaled:
     itself = 1 if mask is None else _power(mask.scale, keep)
     seen = [f"{event.operation} at {site.place or site.path} multiplies by {_scale(keep, itself)}"]
     in_training = in_both = 0
     for node in _beside(event):
         number = factor(node)
+        is_both = modes.have(node)
+        if number is not None and not is_both and abs(number / keep - 1) <= _NEAR:
+            in_training -= 1  # which takes back what the dropout has in itself
         if number is None or abs(number * keep - 1) > _NEAR:
             continue
-        key = _key(node)
-        is_both = later[key] >= earlier[key]
         in_training, in_both = in_training + (not is_both), in_both + is_both
         where = "in both modes" if is_both else "in training alone"
         seen.append(f"{node.name} beside it multiplies by {number:.4g} {where}")
-    return Scaled(site, keep, itself, in_training, in_both, tuple(seen))
+    later = [n for n in modes.instead(event) if abs((factor(n) or 0) / keep - 1) <= _NEAR][:1]
+    seen += [f"{n.name} in its place multiplies by {keep:.4g} in evaluation alone" for n in later]
+    return Scaled(site, keep, itself, in_training, in_both, len(later), tuple(seen))
+
+
+class _Modes:
+    """Factors of both modes."""
+
+    def __init__(self, trace: Trace, evaluation: Trace) -> None:
+        self.earlier, self.later = _factors(trace), _factors(evaluation)
+        self.alone: dict[object, list[Node]] = {}
+        for node in evaluation.nodes:
+            is_alone = self.later[_key(node)] > self.earlier[_key(node)]
+            if is_alone and factor(node) is not None and len(node.inputs) == 1:
+                self.alone.setdefault(_alike(node.inputs[0]), []).append(node)
+
+    def have(self, node: Node) -> bool:
+        """Whether a factor of training is there in evaluation, too."""
+        return self.later[_key(node)] >= self.earlier[_key(node)]
+
+    def instead(self, event: Event) -> list[Node]:
+        """Factors that evaluation alone puts on what a dropout is given in training."""
+        return [] if event.x is None else self.alone.get(_alike(event.x), [])
+
+
+def _alike(node: Node) -> object:
+    """The same for one value in both modes."""
+    return node.name, node.path, node.shape, node.scalars
+
+
+def _is_plain(rate: float | None) -> bool:
+    """Whether 1 / (1 - p) is another number than 1."""
+    return rate is not None and 2 * _NEAR < rate < 1
 
 
 def _scale(keep: float, power: int) -> str:

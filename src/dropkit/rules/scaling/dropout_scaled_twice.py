@@ -3,8 +3,10 @@
 PyTorch's dropout is inverted: it divides what it keeps by `1 - p` itself. Who divides once more, or
 multiplies a mask that is scaled already, makes activations in training larger by `1 / (1 - p)`. The
 rule looks at the factors of masks that somebody wrote, and at the numbers by which a dropout's
-input and output are multiplied in training mode alone. The same division in both modes keeps them
-in step; where it is by exactly `1 - p` it is a warning.
+input and output are multiplied in training mode alone. It looks for the opposite as well: what
+training divides by `1 - p`, and evaluation multiplies by it, as is right only for masks that are
+not scaled. The same division in both modes keeps them in step; where it is by exactly `1 - p` it is
+a warning.
 
 Why it matters:
 Evaluation sees activations that are smaller than those of training by `1 - p`, at a rate of 0.5 by
@@ -49,9 +51,11 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
             continue
         keep = one.keep
         where = "in both modes" if one.in_both and not one.in_training else "in training"
+        often = f"{one.times} times {where}"
+        if one.in_evaluation:
+            often = f"in training, and evaluation multiplies by {keep:.4g} as well"
         yield RULE.finding(
-            f"what is kept is multiplied by 1 / {keep:.4g} {one.times} times {where}: "
-            "once keeps the mean",
+            f"what is kept is multiplied by 1 / {keep:.4g} {often}: once keeps the mean",
             evidence="; ".join(one.seen),
             severity=severity,
             site=one.site,
@@ -61,7 +65,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _severity(one: Scaled) -> Severity | None:
-    if one.itself + one.in_training >= 2:
+    if one.itself + one.in_training + one.in_evaluation >= 2:
         return "error"
     is_odd = all(abs(one.keep - common) > 1e-6 for common in _COMMON)
     return "warning" if one.times >= 2 and is_odd else None
@@ -106,8 +110,30 @@ class Mask(nn.Module):
 model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), Mask(), nn.Linear(64, 1))
 inputs = (torch.ones(4, 8),)
 """,
+        """
+import torch.nn.functional as F
+from torch import nn, ones
+
+class Old(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.3, True) if self.training else x * (1 - 0.3)
+
+model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), Old(), nn.Linear(64, 1))
+inputs = (ones(4, 8),)
+""",
     ),
     right=(
+        """
+import torch
+from torch import nn
+
+class Old(nn.Module):
+    def forward(self, x):
+        return x * (torch.rand_like(x) >= 0.3) if self.training else x * (1 - 0.3)
+
+model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), Old(), nn.Linear(64, 1))
+inputs = (torch.ones(4, 8),)
+""",
         """
 import torch.nn.functional as F
 from torch import nn, ones
