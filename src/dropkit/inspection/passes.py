@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -64,20 +63,16 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
         _switch(model, True, unseen)
         rates = dict(held_rates(model))
         began = perf_counter()
-        lost: dict[str, tuple[int, int]] = {}
-        note = partial(_note, before, lost)
-        train = [_pass(model, args, kwargs, train=True, meta=meta, last=note)]
+        train = [_pass(model, args, kwargs, train=True, meta=meta)]
         each = perf_counter() - began
         while len(train) < min(_MOST, 1 + _PATIENCE / each) and _wants_more(train):
             train.append(_pass(model, args, kwargs, train=True, meta=meta))
-        zeroed = _stays(model, args, kwargs, before, lost)
-        before.rewind()
         between = dict(held_rates(model))
         _switch(model, False, unseen)
         evaluation = _pass(model, args, kwargs, train=False, meta=meta)
         _switch(model, True, unseen)
         later = dict(held_rates(model))
-        still = None
+        zeroed, still = before.zeroed(), None
         if _drops_before_batch_norm(train[0]):
             still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
         if any(trace.threads for trace in (*train, evaluation)):
@@ -88,35 +83,6 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
                 "may hang on it"
             )
     return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen, still)
-
-
-def _note(before: Before, lost: dict[str, tuple[int, int]]) -> None:
-    lost.update(before.zeroed())
-
-
-def _stays(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    before: Before,
-    lost: Mapping[str, tuple[int, int]],
-) -> Mapping[str, tuple[int, int]]:
-    """Of what a training pass set to 0: what it and an evaluation pass leave at 0.
-
-    Weights that are computed anew from others in each pass are whole again in evaluation.
-    """
-    if not lost:
-        return {}
-    now: dict[str, tuple[int, int]] = {}
-    attributes = Before(model, values=False)
-    try:
-        for training in (True, False):
-            _switch(model, training, [])
-            note = partial(_note, before, now) if not training else None
-            _pass(model, args, kwargs, train=False, meta=False, last=note)
-    finally:
-        attributes.leave_attributes()
-    return {name: now[name] for name in lost if name in now}
 
 
 def _drops_before_batch_norm(trace: Trace) -> bool:
@@ -154,7 +120,6 @@ def _pass(
     train: bool,
     meta: bool,
     still: bool = False,
-    last: Callable[[], None] | None = None,
 ) -> Trace:
     """One pass, with gradients in training as in training, and without as at inference.
 
@@ -177,10 +142,8 @@ def _pass(
                     watch.gave(tensor)
         return watch.trace
     finally:
-        if last is not None:
-            last()
         if train:
-            before.leave_attributes()
+            before.forget()
 
 
 def is_elementwise(met: Application) -> bool:

@@ -41,13 +41,15 @@ class Before:
         """The model is again what it was, and the generators are where they were."""
         _restore((self.random, *self.parts, *self.tensors))
 
-    def leave_attributes(self) -> None:
-        """Attributes are again what they were; generators and values go on."""
-        _restore(self.parts)
-
-    def rewind(self) -> None:
-        """Tensors have again the values that they had."""
-        _restore(self.tensors)
+    def forget(self) -> None:
+        """Attributes are again what they were; parameters, buffers, modules and values go on."""
+        held = {
+            id(registry)
+            for module in self.model.modules()
+            for name, registry in vars(module).items()
+            if name in ("_parameters", "_buffers", "_modules")
+        }
+        _restore(part for part in self.parts if id(getattr(part, "container", None)) not in held)
 
     def zeroed(self) -> Mapping[str, tuple[int, int]]:
         """By name of a parameter: elements that were not 0 and now are, and how many it has."""
