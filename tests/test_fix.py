@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ import torch
 from torch import nn
 
 import dropkit
+from dropkit import fixing
 from dropkit.rates.apply import applied
-from dropkit.records import Edit, Finding, Repair
+from dropkit.records import Edit, Finding, Repair, Report
 from dropkit.rules import every, named
 from rule_examples import made
 
@@ -23,6 +26,10 @@ EXAMPLES = [
 def finding(edit: Edit | None, rule: str = "dropout-before-batch-norm") -> Finding:
     known = named(rule)
     return Finding(known.name, known.code, known.severity, "said", edit=edit)
+
+
+def by_path(found: Finding) -> int:
+    return 0 if found.site is None else int(found.site.path)
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
@@ -90,6 +97,81 @@ def test_a_second_fix_finds_nothing_more_to_do() -> None:
     assert first.applied
     assert first.report is not None
     assert dropkit.fix(net, first.report, x).applied == ()
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (Edit("exchange", "1", "2"), "1 stands behind 2 already"),
+        (Edit("move", "1", "2"), "1 stands behind 2 already"),
+        (Edit("set", "1.p", "0.1"), "1.p is 0.1 already"),
+        (Edit("switch", "", "eval"), "the model is in that mode already"),
+        (Edit("replace", "1", "torch.nn.Dropout1d", {"p": 0.3}), "1 is such a Dropout1d already"),
+    ],
+    ids=lambda value: value.action if isinstance(value, Edit) else "",
+)
+def test_an_edit_that_stands_is_not_applied_again(edit: Edit, why: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    mended = finding(edit)
+    assert dropkit.fix(net, [mended]).applied == (mended,)
+    after = Frozen(net)
+    assert dropkit.fix(net, [mended]) == Repair((), ((mended, why),), None)
+    after.check()
+
+
+def chain(blocks: int) -> nn.Sequential:
+    parts = (nn.Linear(16, 16), nn.Dropout(0.3), nn.BatchNorm1d(16), nn.ReLU())
+    many = (copy.deepcopy(part) for _ in range(blocks) for part in parts)
+    return nn.Sequential(*many, nn.Linear(16, 2))
+
+
+def test_of_many_batch_norms_only_the_last_gets_its_dropout_behind_it() -> None:
+    torch.manual_seed(3)
+    net, x = chain(6), torch.randn(64, 16)
+    report = dropkit.audit(net, x, select=["DK201"])
+    assert len(report.findings) == 6
+    repair = dropkit.fix(net, report, x, select=["DK201"])
+    (mended,) = repair.applied
+    assert mended.edit == Edit("exchange", "21", "22", says="put the dropout behind the batch norm")
+    assert {why for _, why in repair.refused} == {
+        "its edit may change more; unsafe=True applies it"
+    }
+    repair = dropkit.fix(net, report, x, select=["DK201"], unsafe=True)
+    assert len(repair.applied) == 5 and repair.report is not None
+    assert repair.report.findings == ()
+    assert [part.p for part in net if isinstance(part, nn.Dropout)] == [0, 0, 0, 0, 0, 0.3]
+
+
+def test_what_is_still_found_is_found_where_it_was() -> None:
+    """One finding that goes does not hide another that stays."""
+    torch.manual_seed(3)
+    net, x = chain(2), torch.randn(64, 16)
+    first, second = sorted(dropkit.audit(net, x, select=["DK201"]).findings, key=by_path)
+    wrong = replace(first, edit=second.edit)  # which mends the second
+    repair = dropkit.fix(net, [wrong], x, select=["DK201"])
+    assert repair.refused == ((wrong, "dropout-before-batch-norm is found as before"),)
+    net[5] = nn.Identity()
+    carried = replace(first, edit=Edit("exchange", "1", "2"))
+    ((_, why),) = dropkit.fix(net, [carried], x, select=["DK201"]).refused
+    assert "is found: dropout with the rate 0.3 acts through 3, 4 on the batch norm 6" in why
+
+
+def test_few_that_are_wrong_among_many_cost_few_audits(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, real = 0, fixing.audit
+
+    def counted(*args: Any, **kwargs: Any) -> Report:
+        nonlocal looks
+        looks += 1
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(fixing, "audit", counted)
+    torch.manual_seed(3)
+    net, x = chain(16), torch.randn(64, 16)
+    found = dropkit.audit(net, x, select=["DK201"]).findings
+    idle = replace(found[5], edit=Edit("set", "0.in_features", "17"))
+    repair = dropkit.fix(net, [*found[:5], idle, *found[6:]], x, select=["DK201"], unsafe=True)
+    assert len(repair.applied) == 15 and [f for f, _ in repair.refused] == [idle]
+    assert looks <= 1 + 2 * 4 + 1
 
 
 def test_an_exchange_changes_the_order_alone() -> None:
@@ -233,9 +315,11 @@ def test_what_has_no_edit_and_what_is_not_safe_is_refused() -> None:
 def test_what_does_not_help_is_taken_back() -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.BatchNorm1d(8), nn.Linear(8, 2))
     x, before = torch.randn(16, 4), Frozen(net)
-    idle = finding(Edit("set", "1.p", "0.3"))
-    repair = dropkit.fix(net, [idle], x)
-    assert repair.refused == ((idle, "dropout-before-batch-norm is found as before"),)
+    (found,) = dropkit.audit(net, x, select=["DK201"]).findings
+    idle = replace(found, edit=Edit("set", "1.p", "0.3"))
+    ((refused, why),) = dropkit.fix(net, [idle], x).refused
+    assert refused is idle
+    assert why.startswith("dropout-before-batch-norm is found: dropout with the rate 0.3 acts")
     before.check()
 
 
@@ -252,7 +336,7 @@ def test_what_breaks_the_model_is_taken_back_and_spoils_no_other() -> None:
 
 def test_a_finding_of_yesterday_is_refused() -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
-    repair = dropkit.fix(net, [finding(Edit("switch", "", "train"))], torch.ones(2, 4))
+    repair = dropkit.fix(net, [finding(Edit("switch", "", "eval"))], torch.ones(2, 4))
     assert [why for _, why in repair.refused] == ["dropout-before-batch-norm is found no more"]
 
 

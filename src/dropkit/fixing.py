@@ -108,7 +108,7 @@ def _reasons(findings: Sequence[Finding], done: Applied) -> list[tuple[Finding, 
 def _proven(
     model: nn.Module, wanted: list[Finding], look: Callable[[], Report]
 ) -> tuple[list[Finding], list[tuple[Finding, str]], Report]:
-    """All at once; where that is not clean, one by one, so that one does not spoil the others."""
+    """All at once; where that is not clean, by halves, so that one does not spoil the others."""
     before = look()
     groups = [wanted] if wanted else []
     kept: list[Finding] = []
@@ -132,7 +132,8 @@ def _proven(
             if len(edits) == 1:
                 refused += [(finding, why) for finding in group]
             else:
-                groups = [[f for f in group if f.edit == edit] for edit in edits]
+                parts = edits[: len(edits) // 2], edits[len(edits) // 2 :]
+                groups = [[f for f in group if f.edit in part] for part in parts] + groups
         stack.pop_all()
     return kept, refused, before
 
@@ -150,12 +151,39 @@ def _looked(look: Callable[[], Report], before: Report, group: list[Finding]) ->
 
 def _objection(before: Report, after: Report, group: list[Finding]) -> str:
     """Why a change is no repair; empty: it is."""
-    was, now = (Counter(finding.rule for finding in report.findings) for report in (before, after))
-    for rule, many in Counter(finding.rule for finding in group).items():
-        if now[rule] > was[rule] - many:
-            return f"{rule} is found as before" if was[rule] else f"{rule} is found no more"
-    for finding in after.findings:
-        if finding.severity != "note" and now[finding.rule] > was[finding.rule]:
+    was, now = (Counter(map(_place, report.findings)) for report in (before, after))
+    for place, many in Counter(map(_place, group)).items():
+        if not was[place]:
+            return f"{place[0]} is found no more"
+        if now[place] > was[place] - many:
+            return _still(place, before, after)
+    new = [finding for finding in after.findings if now[_place(finding)] > was[_place(finding)]]
+    for finding in new:
+        if finding.severity != "note" and _is_more(finding.rule, before, after, group):
             return f"it would bring {finding.rule}: {finding.message}"
     lost = [what for what in after.unseen if what not in before.unseen]
     return f"the second audit did not see {lost[0]}" if lost else ""
+
+
+def _place(finding: Finding) -> tuple[str, str, object]:
+    """What makes it the same finding in two audits: its rule, and where it is."""
+    site = finding.site
+    path = finding.path or ("" if site is None else site.path)
+    return finding.rule, path, finding.place or (None if site is None else site.place)
+
+
+def _still(place: tuple[str, str, object], before: Report, after: Report) -> str:
+    """What is said where a change was to mend it."""
+    said = {finding.message for finding in before.findings if _place(finding) == place}
+    left = [finding.message for finding in after.findings if _place(finding) == place]
+    other = next((message for message in left if message not in said), None)
+    return f"{place[0]} is found as before" if other is None else f"{place[0]} is found: {other}"
+
+
+def _is_more(rule: str, before: Report, after: Report, group: list[Finding]) -> bool:
+    """Whether a rule finds more than what it should; else what it finds has another place now."""
+    was, now, mended = (
+        sum(finding.rule == rule for finding in findings)
+        for findings in (before.findings, after.findings, group)
+    )
+    return now > was - mended

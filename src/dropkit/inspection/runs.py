@@ -46,6 +46,10 @@ class Way:
         """Whether something else of the model was added on the way."""
         return any(len(_values(node)) > 1 for node in self.between)
 
+    def onward(self, *through: Step) -> Iterator[Way]:
+        """Operations that its result comes to, over nothing but what is in `through`."""
+        return _ways(self.node.users, lambda node: node.users, through)
+
     def follows(self, what: Step) -> bool:
         """Whether such an operation lies behind it, however far."""
         return any(step(node) == what for node in before(self.node))

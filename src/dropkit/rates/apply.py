@@ -117,6 +117,8 @@ def _set(model: nn.Module, edit: Edit) -> Undo:
         new = float(edit.to)
     except ValueError:
         raise Refused(f"{edit.path}: expected a number; got {edit.to!r}") from None
+    if old == new:
+        raise Refused(f"{edit.path} is {edit.to} already")
     setattr(module, name, new)
     return lambda: setattr(module, name, old)
 
@@ -126,6 +128,8 @@ def _switch(model: nn.Module, edit: Edit) -> Undo:
         raise Refused(f"{edit.path}: expected train or eval; got {edit.to!r}")
     module = _module(model, edit.path)
     old = [(part, part.training) for part in module.modules()]
+    if all(training is (edit.to == "train") for _, training in old):
+        raise Refused(f"{edit.path or 'the model'} is in that mode already")
 
     def undo() -> None:
         for part, training in old:
@@ -146,6 +150,8 @@ def _replace(model: nn.Module, edit: Edit) -> Undo:
     made = getattr(import_module(room), kind, None) if room in _ROOMS else None
     if made is None:
         raise Refused(f"expected a class of {' or '.join(_ROOMS)}; got {edit.to!r}")
+    if type(old) is made and all(vars(old).get(k) == v for k, v in edit.arguments.items()):
+        raise Refused(f"{edit.path} is such a {kind} already")
     new = made(**edit.arguments)
     _stateless(new, edit.to)
     outer._modules[name] = new.train(old.training)
@@ -159,6 +165,8 @@ def _exchange(model: nn.Module, edit: Edit) -> Undo:
         raise Refused(f"{edit.path} and {edit.to} do not stand in the same Sequential")
     order = list(_sequential(outer, edit.path)._modules)
     a, b = order.index(first), order.index(second)
+    if a > b:
+        raise Refused(f"{edit.path} stands behind {edit.to} already")
     order[a], order[b] = order[b], order[a]
     return _ordered(outer, order)
 
@@ -172,6 +180,8 @@ def _move(model: nn.Module, edit: Edit) -> Undo:
     if source is target:
         order = [other for other in source._modules if other != name]
         order.insert(order.index(last) + 1, name)
+        if order == list(source._modules):
+            raise Refused(f"{edit.path} stands behind {edit.to} already")
         return _ordered(source, order)
     order = list(target._modules)
     fresh = name

@@ -40,8 +40,9 @@ from typing import TYPE_CHECKING
 from dropkit.inspection.source import SourceFile
 from dropkit.inspection.source.sequences import Link, acts, rows
 from dropkit.records import Edit, Finding, Severity
+from dropkit.records.sites import Step
 from dropkit.rules.base import Rule
-from dropkit.rules.offers import follower, layer
+from dropkit.rules.offers import follower, layer, set_rate
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
 
 _NORM = re.compile(r"(Sync)?BatchNorm|LazyBatchNorm")
 _CARRIES = re.compile(r"(Lazy)?(Linear|Conv)")
+
+_CARRIERS: tuple[Step, ...] = (
+    *("linear", "convolution", "activation", "pool", "add", "multiply", "residual_add"),
+)
 
 _SLIGHT, _PLAIN, _LARGE = 1.05, 1.1, 1.2
 """Shifts of variance: 5 % moves the output by 2.5 %, less than batches of 1,000 rows differ by
@@ -100,10 +105,7 @@ def _is_large(way: Way, shift: Shift | None) -> bool:
 
 def _way(evidence: Evidence, run: Run) -> Way | None:
     """The nearest batch norm that a site feeds, and the way to it."""
-    onward = run.onward(
-        "linear", "convolution", "activation", "pool", "add", "multiply", "residual_add"
-    )
-    norms = (way for way in onward if way.step == "batch_norm")
+    norms = (way for way in run.onward(*_CARRIERS) if way.step == "batch_norm")
     return next((way for way in norms if evidence.learns(run, way)), None)
 
 
@@ -134,11 +136,21 @@ def _measured(shift: Shift | None) -> str:
 
 
 def _edit(evidence: Evidence, run: Run, way: Way) -> Edit | None:
-    """The other order, where both stand side by side."""
+    """The other order, where both stand side by side, and no other batch norm comes behind.
+
+    Where one does, the dropout would widen what comes into that: only without it both are right.
+    """
     behind = follower(evidence, run.site)
     if layer(evidence, run.site) is None or behind is None or behind[0] != way.node.path:
         return None
+    if any(_counts(later, None) and evidence.learns(run, later) for later in _later(way)):
+        return set_rate(evidence, run.site, 0.0)
     return Edit("exchange", run.site.path, behind[0], says="put the dropout behind the batch norm")
+
+
+def _later(way: Way) -> Iterator[Way]:
+    """Batch norms that come behind another, over what dropout is carried through."""
+    return (later for later in way.onward(*_CARRIERS, "dropout") if later.step == "batch_norm")
 
 
 def on_source(file: SourceFile) -> Iterator[Finding]:
