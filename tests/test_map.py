@@ -34,7 +34,7 @@ EXPECTED = [
     ("", "mask", "recurrent", 0.25, True, False),
     ("", "dropout", "recurrent", 0.4, True, False),
     ("", "attention", "attention", 0.05, True, True),
-    ("idle", "dropout", "input", 0.6, False, False),
+    ("idle", "dropout", "hidden", 0.6, False, False),
 ]
 
 

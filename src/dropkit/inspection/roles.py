@@ -31,8 +31,8 @@ def role(
     source = _first(fed_by, *_WEIGHTED)
     if source == "embedding":
         return "embedding"
-    if source is None:
-        return "input"
+    if source is None:  # nothing with weights: the input itself, or all too far away to tell
+        return "input" if any(near.step == "input" for near in fed_by) else "hidden"
     if source == "convolution" and "pool" not in _until(fed_by, "convolution"):
         dims = next(len(near.shape) for near in fed_by if near.step == "convolution")
         if len(shape) == dims:

@@ -53,7 +53,8 @@ def sites(model: nn.Module | torch.export.ExportedProgram, *args: Any, **kwargs:
     """Map every place where a model drops, by running it.
 
     It runs in training and in evaluation mode, and is afterwards, bit by bit, what it was:
-    parameters, buffers, modes, hooks, random state; also when it raises. A model on the meta device
+    parameters, buffers, modes, hooks, random state; also when it raises. What hides in slots,
+    closures and classes, and what it writes outside of the process, is not reached. A model on the meta device
     runs without values or memory, and one that looks at values with made-up ones. Of what another
     process or thread does for it, or another generator than torch's draws, nothing is seen; the map
     says so in `unseen`.
