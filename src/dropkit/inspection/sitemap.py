@@ -54,10 +54,10 @@ def sites(model: nn.Module | torch.export.ExportedProgram, *args: Any, **kwargs:
 
     It runs in training and in evaluation mode, and is afterwards, bit by bit, what it was:
     parameters, buffers, modes, hooks, random state; also when it raises. What hides in slots,
-    closures and classes, and what it writes outside of the process, is not reached. A model on the meta device
-    runs without values or memory, and one that looks at values with made-up ones. Of what another
-    process or thread does for it, or another generator than torch's draws, nothing is seen; the map
-    says so in `unseen`.
+    closures and classes is not reached, nor what it writes outside of the process. A model on the
+    meta device runs without values or memory, and one that looks at values with made-up ones. Of
+    what another process or thread does for it, or another generator than torch's draws, nothing is
+    seen; the map says so in `unseen`.
 
     Args:
         model: any module, compiled or not; or an exported program, which is read and does not run.
