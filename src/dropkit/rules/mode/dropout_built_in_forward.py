@@ -172,7 +172,9 @@ class Net(nn.Module):
 
     def forward(self, x):
         drop = nn.Dropout(self.rate).train(self.training)
-        x = self.drops[0](drop(self.first(x).relu()))
+        x = drop(self.first(x).relu())
+        for held in self.drops:
+            x = held(x)
         if self.training:
             x = nn.Dropout(0.2)(x)
         return self.last(x)
