@@ -135,18 +135,7 @@ def look(
     if isinstance(model, torch.export.ExportedProgram):
         passes, name, module = passes_of(model), type(model).__name__, model.graph_module
         return Evidence(name, module, passes, sites_of(None, passes), exported=True, **told)
-    if not isinstance(model, nn.Module):
-        raise SettingError(
-            f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
-            "itself, with its inputs behind it: dropkit.sites(model, x)"
-        )
-    inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    lazy = [path for path, parameter in inner.named_parameters() if nn.parameter.is_lazy(parameter)]
-    if lazy:
-        raise SettingError(
-            f"expected a model that has its parameters; {lazy[0]} of a lazy module has none yet. "
-            "Try to run the model once before"
-        )
+    inner = _checked(model)
     passes, ran = _passes(inner, args, kwargs, device)
     broken = [
         (name, trace.failed)
@@ -165,6 +154,23 @@ def look(
         inputs=tuple(tensors((args, dict(kwargs)))),
         **told,
     )
+
+
+def _checked(model: object) -> nn.Module:
+    """A model that can be run; of a compiled one the module that was compiled."""
+    if not isinstance(model, nn.Module):
+        raise SettingError(
+            f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
+            "itself, with its inputs behind it: dropkit.sites(model, x)"
+        )
+    inner: nn.Module = getattr(model, "_orig_mod", model)
+    lazy = [path for path, parameter in inner.named_parameters() if nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise SettingError(
+            f"expected a model that has its parameters; {lazy[0]} of a lazy module has none yet. "
+            "Try to run the model once before"
+        )
+    return inner
 
 
 def _passes(
