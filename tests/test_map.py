@@ -385,3 +385,15 @@ def test_what_is_given_is_copied() -> None:
     x = X.clone()
     assert len(dropkit.sites(Grows(), x, cache, x)) == 1
     assert cache == {"seen": []} and torch.equal(x, X)
+
+
+def test_a_choice_between_two_values_drops_none() -> None:
+    class Chooses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.rand_like(x) < 0.2
+            x = torch.where(mask, torch.roll(x, 1, 0), torch.tanh(x)) if self.training else x
+            return torch.where(mask, 0.0, x)
+
+    between, mask = dropkit.sites(Chooses(), X)
+    assert (between.kind, between.rate) == ("noise", None)
+    assert (mask.kind, mask.rate, mask.fired_in_eval) == ("mask", 0.2, True)

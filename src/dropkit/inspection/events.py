@@ -147,7 +147,8 @@ def _of_application(met: Application, draw: Draw) -> Event:
     chance = met.noise.chance
     binary = chance is not None and chance.kind == "binary"
     rate = None
-    if chance is not None and chance.nonzero is not None:
+    chooses = met.node.name == "where" and not met.masks
+    if chance is not None and chance.nonzero is not None and not chooses:
         rate = 1 - chance.nonzero if met.keeps else chance.nonzero
     shared = _shared(met.shape, met.noise_shape)
     kind: SiteKind = "noise"

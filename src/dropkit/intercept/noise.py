@@ -118,12 +118,18 @@ def application(
         node=node,
         noise=noise[0],
         value=value[0],
-        masks=node.name in (*_MULTIPLIES, *_FILLS, "where"),
+        masks=node.name in (*_MULTIPLIES, *_FILLS) or _is_masked(node, pairs),
         keeps=keeps,
         shape=shape_of(value[1]),
         noise_shape=shape_of(noise[1]),
         counts=_counts(noise[1]) if count else None,
     )
+
+
+def _is_masked(node: Node, pairs: Sequence[tuple[Node, Tensor]]) -> bool:
+    """Whether a choice leaves out a value; one between two of them, as in zoneout, leaves none."""
+    between = [source for source, _ in pairs[1:] if source.origin & INPUT]
+    return node.name == "where" and len(between) < 2
 
 
 def filling(others: Sequence[Tensor]) -> float | None:
