@@ -38,12 +38,7 @@ def test_it(assert_clean):
 
 def test_the_fixture_is_there(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(SUITE, encoding="utf-8")
-    code = (
-        "import sys, pytest; from dropkit.apps import pytest_plugin\n"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_it.py'], [pytest_plugin]))"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
     assert "1 passed" in ran.stdout
