@@ -194,6 +194,17 @@ def test_rates_of_a_schedule_are_not_those_of_evaluation() -> None:
     assert mode(net(stopped, dropout=0.1), X) == [("rate-overwritten-by-eval", "error")]
 
 
+def test_a_rate_that_training_lowers_asks_for_what_is_then_dropped() -> None:
+    def lowered(module: nn.Module, x: Tensor) -> Tensor:
+        if not module.training:
+            return x
+        module.drop_prob *= 0.6
+        return x * (torch.rand_like(x) >= module.drop_prob) / (1 - module.drop_prob)
+
+    report = dropkit.audit(net(lowered, drop_prob=0.5), X, select=["DK107", "DK4"])
+    assert report.findings == ()
+
+
 # ---- scaling
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dropkit.intercept import untouched, watching
+from dropkit.intercept import forgetting, untouched, watching
 from dropkit.intercept.trace import Application, Node, Trace
-from dropkit.intercept.untouched import Before, RandomState
 
 _MOST = 8
 """Training passes, where layers are skipped at random, or masks are few."""
@@ -40,8 +39,8 @@ class Passes:
     """By path of an attribute: the rates that its modules held in training mode."""
     rates_later: dict[str, float]
     """The same, after evaluation mode and back."""
-    rates_between: dict[str, float] = field(default_factory=dict)
-    """The same, after the training passes: what rises with each of them is not evaluation's."""
+    moved: frozenset[str] = frozenset()
+    """Those rates that a training pass itself changes, as a schedule does."""
     zeroed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By name of a parameter: elements that a pass set to 0, and how many it has."""
     unseen: list[str] = field(default_factory=list)
@@ -52,37 +51,47 @@ class Passes:
 def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Passes:
     """A training pass and an evaluation pass; more of the former where chance decides what runs.
 
-    The first error of a pass ends it; what came before was seen, and the trace says why.
+    The first error of a pass ends it; what came before was seen, and the trace says why. What a
+    training pass leaves in attributes, the next does not find; what an evaluation pass leaves is
+    what training then finds.
     """
     modes = {path: module.training for path, module in model.named_modules()}
     meta = any(x.is_meta for x in (*model.parameters(), *model.buffers()))
     unseen: list[str] = []
-    state = RandomState()
+    moved: set[str] = set()
+
+    def trained(*, still: bool = False) -> Trace:
+        with forgetting(model):
+            trace = _pass(model, args, kwargs, train=True, meta=meta, still=still)
+            moved.update(name for name, rate in held_rates(model) if rates.get(name, rate) != rate)
+        return trace
+
     with untouched(model) as before, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _switch(model, True, unseen)
         rates = dict(held_rates(model))
         began = perf_counter()
-        train = [_pass(model, args, kwargs, train=True, meta=meta)]
+        train = [trained()]
         each = perf_counter() - began
         while len(train) < min(_MOST, 1 + _PATIENCE / each) and _wants_more(train):
-            train.append(_pass(model, args, kwargs, train=True, meta=meta))
-        between = dict(held_rates(model))
+            train.append(trained())
         _switch(model, False, unseen)
         evaluation = _pass(model, args, kwargs, train=False, meta=meta)
         _switch(model, True, unseen)
         later = dict(held_rates(model))
         zeroed, still = before.zeroed(), None
         if _drops_before_batch_norm(train[0]):
-            still = _pass(model, args, kwargs, train=True, meta=meta, still=True)
+            still = trained(still=True)
         if any(trace.threads for trace in (*train, evaluation)):
             unseen.append("what the model ran in threads of its own")
-        if state.moved_elsewhere:
+        if before.random.moved_elsewhere:
             unseen.append(
                 "draws of Python's or NumPy's generator: the model uses one, and which way it goes "
                 "may hang on it"
             )
-    return Passes(train, evaluation, meta, modes, rates, later, between, zeroed, unseen, still)
+    return Passes(
+        train, evaluation, meta, modes, rates, later, frozenset(moved), zeroed, unseen, still
+    )
 
 
 def _drops_before_batch_norm(trace: Trace) -> bool:
@@ -121,29 +130,20 @@ def _pass(
     meta: bool,
     still: bool = False,
 ) -> Trace:
-    """One pass, with gradients in training as in training, and without as at inference.
-
-    What a training pass leaves in the model's attributes, such as a mask for later, the next pass
-    does not find. What an evaluation pass leaves is what training then finds, so it stays.
-    """
+    """One pass, with gradients in training as in training, and without as at inference."""
     device = torch.device("meta") if meta else None
     args, kwargs = copied((args, dict(kwargs)), device)
-    before = Before(model, values=False)
-    try:
-        with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
-            for tensor in tensors((args, kwargs)):
-                watch.given(tensor)
-            try:
-                result = model(*args, **kwargs)
-            except Exception as error:  # a user's model may raise anything
-                watch.trace.failed = error
-            else:
-                for tensor in tensors(result):
-                    watch.gave(tensor)
-        return watch.trace
-    finally:
-        if train:
-            before.forget()
+    with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
+        for tensor in tensors((args, kwargs)):
+            watch.given(tensor)
+        try:
+            result = model(*args, **kwargs)
+        except Exception as error:  # a user's model may raise anything
+            watch.trace.failed = error
+        else:
+            for tensor in tensors(result):
+                watch.gave(tensor)
+    return watch.trace
 
 
 def is_elementwise(met: Application) -> bool:

@@ -6,7 +6,7 @@ a block lasts, at all that is random; `untouched` gives a model back as it was.
 
 from dropkit.intercept.attaching import attach, detach
 from dropkit.intercept.operations import Handler, Operation, operation
-from dropkit.intercept.untouched import untouched
+from dropkit.intercept.untouched import forgetting, untouched
 from dropkit.intercept.watching import Watch, watching
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Watch",
     "attach",
     "detach",
+    "forgetting",
     "operation",
     "untouched",
     "watching",

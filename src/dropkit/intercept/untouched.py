@@ -22,34 +22,19 @@ class _Part(Protocol):
 
 
 class Before:
-    """What a model was.
+    """What a model was."""
 
-    Args:
-        model: any module.
-        values: whether to keep the values of tensors as well.
-    """
-
-    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         found = reached(model)
         self.random = RandomState()
-        self.tensors = [_Contents(tensor) for tensor in found.tensors] if values else []
+        self.tensors = [_Contents(tensor) for tensor in found.tensors]
         self.parameters = dict(model.named_parameters())
         self.parts = _parts(found)
 
     def restore(self) -> None:
         """The model is again what it was, and the generators are where they were."""
         _restore((self.random, *self.parts, *self.tensors))
-
-    def forget(self) -> None:
-        """Attributes are again what they were; parameters, buffers, modules and values go on."""
-        held = {
-            id(registry)
-            for module in self.model.modules()
-            for name, registry in vars(module).items()
-            if name in ("_parameters", "_buffers", "_modules")
-        }
-        _restore(part for part in self.parts if id(getattr(part, "container", None)) not in held)
 
     def zeroed(self) -> Mapping[str, tuple[int, int]]:
         """By name of a parameter: elements that were not 0 and now are, and how many it has."""
@@ -83,6 +68,24 @@ def untouched(model: nn.Module) -> Iterator[Before]:
         yield before
     finally:
         before.restore()
+
+
+@contextmanager
+def forgetting(model: nn.Module) -> Iterator[None]:
+    """What is left in attributes within is gone afterwards, such as a mask that is kept for later.
+
+    Parameters, buffers, modules, and the values of tensors go on.
+    """
+    registries = {
+        id(vars(module).get(name))
+        for module in model.modules()
+        for name in ("_parameters", "_buffers", "_modules")
+    }
+    parts = _parts(reached(model))
+    try:
+        yield
+    finally:
+        _restore(part for part in parts if id(getattr(part, "container", None)) not in registries)
 
 
 def _restore(parts: Iterable[_Part]) -> None:

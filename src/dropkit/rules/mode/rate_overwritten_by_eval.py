@@ -88,9 +88,9 @@ def _restored(facts: ClassFacts, zero: Trail) -> bool:
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Rates that are another after evaluation mode and back."""
     passes = evidence.passes
-    if not passes.rates_between:
+    if not passes.rates:
         raise NotApplicable("no module holds a rate")
-    for name, rate in passes.rates_between.items():
+    for name, rate in passes.rates.items():
         later = passes.rates_later.get(name, rate)
         if later == rate or rate == 0:
             continue

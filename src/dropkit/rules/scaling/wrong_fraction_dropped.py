@@ -77,7 +77,7 @@ def _asked(evidence: Evidence, mask: Mask) -> str | None:
     module = evidence.module(path)
     if module is None or any(_SCHEDULED.search(name) for name in vars(module)):
         return None
-    is_steady = evidence.passes.rates_between.get(held[0]) == evidence.passes.rates[held[0]]
+    is_steady = held[0] not in evidence.passes.moved
     return held[0] if is_steady and 0 < evidence.passes.rates[held[0]] < 1 else None
 
 
