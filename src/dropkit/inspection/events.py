@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dropkit.inspection.flow import weighs
+from dropkit.inspection.flow import RECURRENT, weighs
+from dropkit.intercept.facts import attends
 from dropkit.intercept.trace import INPUT, Application, Call, Draw, Node, Trace, Where
 from dropkit.records import SiteKind
 
@@ -23,7 +24,6 @@ _OF_CALLS: dict[str, SiteKind] = {
     "rnn_tanh": "recurrent",
     "rnn_relu": "recurrent",
 }
-_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(slots=True, eq=False)
@@ -118,9 +118,9 @@ def _of_operator(draw: Draw) -> Event:
     x = node.inputs[0] if node.inputs else None
     kind: SiteKind = "dropout"
     shared: tuple[int, ...] = ()
-    if "attention" in draw.name or "attn" in draw.name:
+    if attends(draw.name):
         kind = "attention"
-    elif draw.where.owner in _RECURRENT or "rnn" in draw.name or draw.name in ("lstm", "gru"):
+    elif draw.where.owner in RECURRENT or "rnn" in draw.name or draw.name in ("lstm", "gru"):
         kind = "recurrent"
     elif "feature" in draw.name:
         kind, shared = "feature_dropout", tuple(range(2, len(node.shape)))
@@ -152,7 +152,7 @@ def _of_application(met: Application, draw: Draw) -> Event:
         rate = 1 - chance.nonzero if met.keeps else chance.nonzero
     shared = _shared(met.shape, met.noise_shape)
     kind: SiteKind = "noise"
-    if draw.where.owner in _RECURRENT and draw.name == "bernoulli_":
+    if draw.where.owner in RECURRENT and draw.name == "bernoulli_":
         kind = "recurrent"
     elif met.masks and binary:
         kind = "weights" if weighs(met.value) else _by_axes(met.shape, shared)
@@ -176,5 +176,4 @@ def _of_choice(choice: Node, draw: Draw) -> Event:
     known = next((node for node in choice.inputs if node.is_noise), choice)
     if known.chance is None or known.chance.kind == "other":  # a number that is used, as in a crop
         return Event(draw.where, "random", None, draw.name, True, None, draw.node, ())
-    rate = None if known.chance is None else known.chance.nonzero
-    return Event(draw.where, "path", rate, draw.name, True, None, None, ())
+    return Event(draw.where, "path", known.chance.nonzero, draw.name, True, None, None, ())

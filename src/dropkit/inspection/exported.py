@@ -6,7 +6,7 @@ Such a program has no modes. So what is seen stands for a training pass and for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.fx import Node as Operation
 
 from dropkit.inspection.passes import Passes
-from dropkit.intercept.facts import LIKE, Facts, facts
-from dropkit.intercept.noise import application, is_application, noticed, of_draw
-from dropkit.intercept.trace import INPUT, NOISE, PARAMETER, Call, Draw, Node, Trace, Where
+from dropkit.intercept.facts import LIKE, TORCH, Facts, facts
+from dropkit.intercept.noise import application, drawn, is_application, noticed, origin
+from dropkit.intercept.trace import INPUT, PARAMETER, Call, Draw, Node, Trace, Where
 from dropkit.records import Place
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_TORCH = tuple(f"{torch.__path__[0]}{separator}" for separator in "/\\")
 
 
 def passes_of(program: torch.export.ExportedProgram) -> Passes:
@@ -74,14 +73,13 @@ class _Reader:
         draws = known.draws(operation.args, dict(operation.kwargs))
         if draws and known.mutates:
             inputs = ()
-        node = self._add(operation, known.name, inputs, _origin(inputs))
+        node = self._add(operation, known.name, inputs, origin(inputs))
         if known.drops and known.rate:
             self._dropped(operation, known, node)
         elif draws:
             draw = Draw(known.name, self._where(operation), None, node, None)
             self.trace.draws.append(draw)
-            node.origin, node.draws = NOISE, (draw,)
-            node.chance = of_draw(node)
+            drawn(node, draw)
         elif any(source.is_noise for source in inputs):
             noticed(node)
             if is_application(node):
@@ -150,7 +148,7 @@ def _module(meta: Mapping[str, Any]) -> tuple[str, str]:
 def _place(meta: Mapping[str, Any]) -> Place | None:
     """The innermost line that is not torch's own."""
     frames = _FRAME.findall(meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith(_TORCH)]
+    own = [frame for frame in frames if not frame[0].startswith(TORCH)]
     return Place(own[-1][0], int(own[-1][1]), own[-1][2]) if own else None
 
 
@@ -159,10 +157,3 @@ def _value(operation: Operation) -> Tensor | None:
     value = operation.meta.get("val")
     value = value[0] if isinstance(value, tuple | list) and value else value
     return value if isinstance(value, Tensor) else None
-
-
-def _origin(inputs: Iterable[Node]) -> int:
-    origin = 0
-    for node in inputs:
-        origin |= 0 if node.is_noise else node.origin
-    return origin or (NOISE if any(node.is_noise for node in inputs) else 0)

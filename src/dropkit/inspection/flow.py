@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from dropkit.intercept.facts import BATCH_NORMS
+from dropkit.intercept.facts import BATCH_NORMS, attends
 from dropkit.intercept.trace import INPUT, NOISE, PARAMETER, Node
 from dropkit.records import Neighbour
 from dropkit.records.sites import Step
@@ -13,6 +13,8 @@ from dropkit.records.sites import Step
 DEPTH, MANY = 12, 40
 """How far a neighbourhood goes, in operations, and how many it has at most."""
 
+RECURRENT = ("LSTM", "GRU", "RNN")
+"""Classes of torch that run over time by themselves."""
 _ACTIVATIONS = (
     *("relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "elu", "selu", "celu", "leaky_relu"),
     *("hardswish", "hardsigmoid", "hardtanh", "mish", "softplus", "threshold", "glu", "prelu"),
@@ -63,9 +65,9 @@ def step(node: Node) -> Step:
     found = _STEPS.get(node.name, "other")
     if any(source.is_noise for source in node.inputs):
         return "dropout"
-    if "attention" in node.name or "attn" in node.name:
+    if attends(node.name):
         return "attention"
-    if node.owner in ("LSTM", "GRU", "RNN") and node.inputs:
+    if node.owner in RECURRENT and node.inputs:
         return "recurrence"  # which is a loop of small operations where no kernel takes it whole
     if found == "linear":
         return "linear" if any(weighs(source) for source in node.inputs) else "matmul"

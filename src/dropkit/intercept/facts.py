@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+TORCH = tuple(f"{torch.__path__[0]}{separator}" for separator in "/\\")
+"""With what the files of torch begin."""
 _RATES = ("dropout_p", "p_dropout", "dropout", "dropout_prob", "p", "rate")
 """What operators call the fraction that they drop, torch's and others'."""
 _KEEPS = {"_fused_dropout"}
@@ -86,6 +88,11 @@ class Facts:
         return rate if rate > 0 else None
 
 
+def attends(name: str) -> bool:
+    """Whether an operator is attention, torch's or another's."""
+    return "attention" in name or "attn" in name
+
+
 @cache
 def facts(operator: Any) -> Facts:
     """The facts of an overload."""
@@ -93,9 +100,8 @@ def facts(operator: Any) -> Facts:
     room, _, name = schema.name.partition("::")
     names = tuple(argument.name for argument in schema.arguments)
     kinds = {argument.name: str(argument.type) for argument in schema.arguments}
-    attends = "attention" in name or "attn" in name
     ours = room == "dropkit" and name == "dropout"
-    drops = name in _DROPS or name in _RECURRENT or attends or ours
+    drops = name in _DROPS or name in _RECURRENT or attends(name) or ours
     rate = next((word for word in _RATES if word in names and kinds[word] == "float"), "")
     return Facts(
         name=name,
@@ -104,7 +110,7 @@ def facts(operator: Any) -> Facts:
         views=not schema.is_mutable and any(given.alias_info for given in schema.returns),
         drops=drops and "backward" not in name,
         rate=rate if drops else "",
-        train="train" if "train" in names and not attends else "",
+        train="train" if "train" in names and not attends(name) else "",
         names=names,
         defaults=tuple(given.default_value for given in schema.arguments),
     )

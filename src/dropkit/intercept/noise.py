@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import erf, prod, sqrt
 
 import torch
 from torch import Tensor
 
-from dropkit.intercept.trace import INPUT, NOISE, Application, Chance, Node, shape_of
+from dropkit.intercept.trace import INPUT, NOISE, Application, Chance, Draw, Node, shape_of
 
 _COUNTED = 1 << 22
 """Elements of a mask that are counted; a rate is then known to .1 %."""
@@ -23,7 +23,22 @@ _COPIES = ("_to_copy", "clone", "contiguous", "copy_", "detach", "expand_copy", 
 _FILLED = ("full", "full_like", "new_full", "fill_", "fill")
 
 
-def of_draw(node: Node) -> Chance:
+def origin(inputs: Iterable[Node]) -> int:
+    """What a value hangs on that was made of others; NOISE: on draws, and else on constants."""
+    found, drawn = 0, False
+    for node in inputs:
+        found |= 0 if node.is_noise else node.origin
+        drawn |= node.is_noise
+    return found or (NOISE if drawn else 0)
+
+
+def drawn(node: Node, draw: Draw) -> None:
+    """An operator gave what it drew, and nothing else."""
+    node.origin, node.draws = NOISE, (draw,)
+    node.chance = _of_draw(node)
+
+
+def _of_draw(node: Node) -> Chance:
     """The law of what an operator draws."""
     if node.name in _UNIFORM:
         low, high = (*node.scalars, 0.0, 1.0)[:2] if len(node.scalars) == 2 else (0.0, 1.0)

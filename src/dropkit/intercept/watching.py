@@ -26,12 +26,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.intercept.attaching import OPENED
-from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
-from dropkit.intercept.noise import application, filling, is_application, noticed, of_draw
+from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, TORCH, Facts, facts
+from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
 from dropkit.intercept.operations import operation
 from dropkit.intercept.trace import (
     INPUT,
-    NOISE,
     PARAMETER,
     Application,
     Call,
@@ -44,7 +43,6 @@ from dropkit.intercept.trace import (
 )
 from dropkit.records import Place
 
-_TORCH = tuple(f"{torch.__path__[0]}{separator}" for separator in "/\\")
 _OURS = __file__[: -len("intercept/watching.py")]
 _SCALARS = (int, float)
 _Key = tuple[int, int]
@@ -152,7 +150,7 @@ class Watch:
             file = frame.f_code.co_filename
             if file.startswith("<"):
                 made = made or frame.f_lasti
-            elif not file.startswith((*_TORCH, _OURS)):
+            elif not file.startswith((*TORCH, _OURS)):
                 name = frame.f_code.co_qualname
                 return Place(file, frame.f_lineno, name), made or frame.f_lasti
             frame = frame.f_back
@@ -161,25 +159,15 @@ class Watch:
     # ---- values
 
     def _know(self, tensor: Tensor, name: str, origin: int) -> None:
-        key = _storage(tensor)
-        if key is not None:
-            path, module = self.within[-1]
-            node = Node(
-                len(self.trace.nodes),
-                name,
-                (),
-                origin,
-                shape_of(tensor),
-                path,
-                type(module).__name__,
-            )
-            self.trace.nodes.append(node)
-            self.values[key] = node
+        path, module = self.within[-1]
+        shape = shape_of(tensor)
+        node = Node(len(self.trace.nodes), name, (), origin, shape, path, type(module).__name__)
+        self.trace.nodes.append(node)
+        self.values[_storage(tensor)] = node
 
     def node(self, tensor: Tensor) -> Node | None:
         """What gave a tensor its value, if that was seen."""
-        key = _storage(tensor)
-        return None if key is None else self.values.get(key)
+        return self.values.get(_storage(tensor))
 
     # ---- operators
 
@@ -204,7 +192,7 @@ class Watch:
             number=len(self.trace.nodes),
             name=known.name,
             inputs=inputs,
-            origin=_origin(inputs),
+            origin=origin(inputs),
             shape=shape_of(results[0]) if results else (),
             path=path,
             owner=type(module).__name__,
@@ -224,9 +212,7 @@ class Watch:
         if not draws and is_application(node):
             self.trace.applications.extend(self._applied(node, given))
         for tensor in results:
-            key = _storage(tensor)
-            if key is not None:
-                self.values[key] = node
+            self.values[_storage(tensor)] = node
         if node.name in ("_local_scalar_dense", "is_nonzero") and node.is_noise:
             self.trace.choices.append(node)
 
@@ -245,9 +231,7 @@ class Watch:
         if call is not None:
             call.drew = True
         if rate is None:
-            node.origin = NOISE
-            node.draws = (draw,)
-            node.chance = of_draw(node)
+            drawn(node, draw)
 
     def _applied(self, node: Node, given: Sequence[Tensor]) -> Iterator[Application]:
         pairs = [(found, tensor) for tensor in given if (found := self.node(tensor)) is not None]
@@ -365,22 +349,13 @@ def _paths(model: nn.Module) -> dict[int, str]:
     return {id(module): path for path, module in reversed(list(model.named_modules()))}
 
 
-def _storage(tensor: Tensor) -> _Key | None:
+def _storage(tensor: Tensor) -> _Key:
     """Of what a tensor is a view; the size tells it from what was freed, and nobody saw made."""
     try:
         storage = tensor.untyped_storage()
         return storage._cdata, storage.nbytes()
     except (NotImplementedError, RuntimeError):  # sparse, opaque, or of a subclass
         return id(tensor), 0
-
-
-def _origin(inputs: Sequence[Node]) -> int:
-    origin = 0
-    for node in inputs:
-        origin |= 0 if node.is_noise else node.origin
-    if inputs and not origin and any(node.is_noise for node in inputs):
-        return NOISE
-    return origin & ~NOISE
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
