@@ -46,6 +46,11 @@ class Event:
     asked: bool = True
     """False: a function that was told not to drop."""
 
+    def is_in(self, trace: Trace) -> bool:
+        """Whether it was seen in that pass, and not in another one."""
+        node = self.result or self.x
+        return node is not None and trace.nodes[node.number : node.number + 1] == [node]
+
 
 def events(trace: Trace) -> list[Event]:
     """All that dropped, or was asked to, in the order in which it ran."""

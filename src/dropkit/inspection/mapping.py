@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.inspection.events import Event, events
 from dropkit.inspection.flow import before, neighbours
+from dropkit.inspection.masks import factor, tally
 from dropkit.inspection.passes import Passes
 from dropkit.inspection.roles import role
 from dropkit.intercept.trace import NOISE, Node, Trace
@@ -19,7 +20,9 @@ from dropkit.records import Measured, Neighbour, Site, SiteKind
 Key = tuple[object, ...]
 
 _NEAR = 0.02
-"""How far a factor may be from what would make up for another, and still be meant to."""
+"""How far a mean may be from 1, and nothing has to make up for it."""
+_ABOUT = 0.25
+"""How far one may be with a factor that is meant to make up for it, right or not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +97,7 @@ def _site(
     where = first.where
     outputs = frozenset(node.number for node in trace.outputs)
     fed_by, feeds = _around(first, outputs)
-    mine = [event for event in group if _is_of(event, trace)]
+    mine = [event for event in group if event.is_in(trace)]
     in_step = _is_step(mine)
     rate = first.rate if first.asked or not trained else 0.0
     rate = None if rate is None else round(rate, 12)  # 1 - 0.9
@@ -120,12 +123,6 @@ def _site(
         fed_by=fed_by,
         feeds=feeds,
     )
-
-
-def _is_of(event: Event, trace: Trace) -> bool:
-    node = event.result or event.x
-    number = -1 if node is None else node.number
-    return 0 <= number < len(trace.nodes) and trace.nodes[number] is node
 
 
 def _around(
@@ -178,40 +175,25 @@ def _is_within(path: str, outer: str) -> bool:
 
 def _measured(group: Iterable[Event]) -> Measured | None:
     """What the masks were, all together, with what makes up for their scale beside them."""
-    size = zeros = 0
-    total = squares = 0.0
-    last = None
-    for event in group:
-        if event.met is not None and event.met.counts is not None:
-            last, counts = event.met, event.met.counts
-            size, zeros = size + counts[0], zeros + counts[1]
-            total, squares = total + counts[2], squares + counts[3]
-    if last is None or not size:
+    met = [event.met for event in group if event.met is not None and event.met.counts is not None]
+    counted = tally(met)
+    if counted is None:
         return None
-    if not last.keeps:  # what is not 0 in the mask is what is dropped
-        size, zeros, total = size, size - zeros, float(zeros)
-        squares = total
-    kept = size - zeros
-    scale = total / kept if kept else math.nan
-    spread = math.sqrt(max(0.0, squares / kept - scale * scale)) if kept else 0.0
+    last, kept = met[-1], counted.size - counted.zeros
     chance = None if last.noise.chance is None else last.noise.chance.nonzero
-    share = kept / size if chance is None else chance if last.keeps else 1 - chance
-    factor = _made_up(last.value, last.node, share * scale if kept else 0.0)
-    return Measured(size, zeros, scale * factor, spread * factor, total / size * factor)
+    share = kept / counted.size if chance is None else chance if last.keeps else 1 - chance
+    by = _made_up(last.value, last.node, share * counted.scale)
+    scale = counted.scale * by if kept else math.nan
+    return Measured(counted.size, counted.zeros, scale, counted.spread * by, counted.mean * by)
 
 
 def _made_up(value: Node, result: Node, mean: float) -> float:
     """A factor before or after the mask that brings its mean to 1; else 1."""
     if abs(mean - 1) <= _NEAR or mean == 0:
         return 1.0
-    beside: list[Node] = [value, *(result.users if len(result.users) == 1 else ())]
-    for node in beside:
-        if node.scalars and node.name.removesuffix("_") in ("mul", "div") and node.scalars[0]:
-            factor: float = node.scalars[0]
-            factor = factor if node.name.startswith("mul") else 1 / factor
-            if abs(mean * factor - 1) <= 0.25:
-                return factor
-    return 1.0
+    beside = (value, *(result.users if len(result.users) == 1 else ()))
+    factors = (found for node in beside if (found := factor(node)) is not None)
+    return next((by for by in factors if abs(mean * by - 1) <= _ABOUT), 1.0)
 
 
 class _Holders:

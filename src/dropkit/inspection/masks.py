@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dropkit.inspection.events import Event, events
 from dropkit.inspection.flow import after, before
 from dropkit.inspection.passes import units
 from dropkit.intercept.trace import Application, Node, Trace
@@ -24,6 +23,42 @@ _FILLED = ("full", "full_like", "new_full", "scalar_tensor", "fill_", "masked_fi
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted in masks of one site, all together."""
+
+    size: int
+    zeros: int
+    scale: float
+    """What is kept is multiplied by it, in the mask itself; 0 where nothing is kept."""
+    spread: float
+    """Its standard deviation: 0 where all that is kept is multiplied by the same."""
+
+    @property
+    def mean(self) -> float:
+        """Of all, what is dropped among them."""
+        return self.scale * (self.size - self.zeros) / self.size
+
+
+def tally(masks: Iterable[Application]) -> Tally | None:
+    """Counts masks that have values; None: there are none."""
+    size = zeros = 0
+    total = squares = 0.0
+    for met in masks:
+        if met.counts is None:
+            continue
+        elements, none, summed, squared = met.counts
+        if not met.keeps:  # what is not 0 in it is what is dropped
+            none, summed, squared = elements - none, float(none), float(none)
+        size, zeros = size + elements, zeros + none
+        total, squares = total + summed, squares + squared
+    if not size:
+        return None
+    kept = max(1, size - zeros)
+    scale = total / kept
+    return Tally(size, zeros, scale, math.sqrt(max(0.0, squares / kept - scale * scale)))
+
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """A mask of two values, one of them 0, in all training passes together."""
 
@@ -32,66 +67,34 @@ class Mask:
     """At the first time."""
     trace: Trace
     """Of that time."""
-    size: int
-    zeros: int
-    scale: float
-    """What is kept is multiplied by it, in the mask itself."""
-    spread: float
-    """Its standard deviation: 0 where all that is kept is multiplied by the same."""
+    counted: Tally
     units: int
     """Of which it is sure that they are independent: elements, or else maps."""
 
     @property
     def share(self) -> float:
         """The fraction that was dropped."""
-        return self.zeros / self.size
+        return self.counted.zeros / self.counted.size
 
     @property
     def words(self) -> str:
         """What was measured."""
+        counted = self.counted
         return (
-            f"of {self.size:,} drawn factors {self.zeros:,} were 0 ({100 * self.share:.1f} %), "
-            f"and the others {self.scale:.4g}"
+            f"of {counted.size:,} drawn factors {counted.zeros:,} were 0 "
+            f"({100 * self.share:.1f} %), and the others {counted.scale:.4g}"
         )
 
 
 def masks(evidence: Evidence) -> Iterator[Mask]:
     """Those of all sites that drop in training mode alone, and put 0 where they drop."""
-    sites = {_named(site): site for site in reversed(evidence.sites)}
-    groups: dict[object, list[tuple[Event, Trace]]] = {}
-    for trace in evidence.passes.train:
-        for event in events(trace):
-            if event.met is not None and event.met.counts is not None:
-                groups.setdefault(event.where.key, []).append((event, trace))
-    for group in groups.values():
-        event, trace = group[0]
-        site = sites.get((event.where.path, event.where.place, event.operation))
-        if site is None or event.met is None or site.fired_in_eval:
+    for run in evidence.runs:
+        met = [event.met for event in run.events if event.met is not None and event.met.counts]
+        counted = tally(met)
+        if counted is None or not run.trained or run.site.fired_in_eval:
             continue
-        if _drops(event.met) and not _is_filled(event.met, trace):
-            yield _mask(site, event.met, trace, [e.met for e, _ in group if e.met])
-
-
-def _named(site: Site) -> tuple[object, ...]:
-    return site.path, site.place, site.operation
-
-
-def _mask(site: Site, met: Application, trace: Trace, all_met: list[Application]) -> Mask:
-    size = zeros = independent = 0
-    total = squares = 0.0
-    for one in all_met:
-        if one.counts is None:
-            continue
-        elements, none, summed, squared = one.counts
-        if not one.keeps:  # what is not 0 in it is what is dropped
-            none, summed, squared = elements - none, float(none), float(none)
-        size, zeros = size + elements, zeros + none
-        total, squares = total + summed, squares + squared
-        independent += units(one)
-    kept = max(1, size - zeros)
-    scale = total / kept
-    spread = math.sqrt(max(0.0, squares / kept - scale * scale))
-    return Mask(site, met, trace, size, zeros, scale, spread, independent)
+        if _drops(met[0]) and not _is_filled(met[0], run.trace):
+            yield Mask(run.site, met[0], run.trace, counted, sum(map(units, met)))
 
 
 # ---- what it does to what it drops

@@ -86,7 +86,7 @@ class Run:
 
     def each(self) -> Iterator[Run]:
         """Each time that it ran in its pass, as a run of its own: the first and the last times."""
-        own = [event for event in self.events if _is_in(event, self.trace)] or [self.events[0]]
+        own = [event for event in self.events if event.is_in(self.trace)] or [self.events[0]]
         own = own if len(own) <= 2 * _TIMES else [*own[:_TIMES], *own[-_TIMES:]]
         return (Run(self.site, (event,), self.trace, self.trained) for event in own)
 
@@ -156,12 +156,6 @@ def runs_of(passes: Passes, sites: Iterable[Site]) -> tuple[Run, ...]:
         Run(site, tuple(group.events), group.trace, group.trained)
         for site, group in zip(sites, grouped(passes), strict=False)
     )
-
-
-def _is_in(event: Event, trace: Trace) -> bool:
-    """Whether it was seen in that pass, and not in a later one."""
-    node = event.result or event.x
-    return node is not None and trace.nodes[node.number : node.number + 1] == [node]
 
 
 def _given(event: Event) -> Iterator[Node]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dropkit.inspection.events import Event, events
+from dropkit.inspection.events import Event
 from dropkit.inspection.masks import Mask, factor, masks
 from dropkit.intercept.trace import Node, Trace
 from dropkit.records import Site
@@ -44,21 +44,16 @@ class Scaled:
 
 def scaled(evidence: Evidence) -> Iterator[Scaled]:
     """All dropouts of a known rate that act in training mode."""
-    trace, evaluation = evidence.passes.train[0], evidence.passes.evaluation
-    modes = _Modes(trace, evaluation)
+    trace = evidence.passes.train[0]
+    modes = _Modes(trace, evidence.passes.evaluation)
     mine = {id(mask.met): mask for mask in masks(evidence)}
-    sites = {(site.path, site.place, site.operation): site for site in reversed(evidence.sites)}
-    done = set[int]()
-    for event in events(trace):
-        site = sites.get((event.where.path, event.where.place, event.operation))
-        rate = event.rate
-        if site is None or id(site) in done or not event.fired or not _is_plain(rate):
+    for run in evidence.runs:
+        event = next((event for event in run.events if event.fired and event.is_in(trace)), None)
+        if event is None or not run.trained or not _is_plain(event.rate):
             continue
         mask = mine.get(id(event.met))
-        if event.met is not None and mask is None:
-            continue
-        done.add(id(site))
-        yield _scaled(site, event, 1 - (rate or 0.0), mask, modes)
+        if event.met is None or mask is not None:
+            yield _scaled(run.site, event, 1 - (event.rate or 0.0), mask, modes)
 
 
 def _scaled(
@@ -68,7 +63,7 @@ def _scaled(
     mask: Mask | None,
     modes: _Modes,
 ) -> Scaled:
-    itself = 1 if mask is None else _power(mask.scale, keep)
+    itself = 1 if mask is None else _power(mask.counted.scale, keep)
     seen = [f"{event.operation} at {site.place or site.path} multiplies by {_scale(keep, itself)}"]
     in_training = in_both = 0
     for node in _beside(event):

@@ -65,8 +65,8 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         mean = _wrong_mean(mask)
         if mean is None or _is_made_up(evidence, mask, mean):
             continue
-        keep = mean / mask.scale
-        dropped = f"{100 * (1 - keep):.3g} % and multiplies the rest by {mask.scale:.4g}"
+        keep = mean / mask.counted.scale
+        dropped = f"{100 * (1 - keep):.3g} % and multiplies the rest by {mask.counted.scale:.4g}"
         yield RULE.finding(
             f"a mask drops {dropped}: in training the mean is {mean:.3g} times that of evaluation",
             evidence=f"{mask.words}; 1 / {keep:.3g} = {1 / keep:.4g} would keep the mean",
@@ -81,17 +81,18 @@ def _wrong_mean(mask: Mask) -> float | None:
     """The mean factor, where it is surely not 1 nor that of a mask that was scaled twice."""
     from dropkit.inspection.masks import chance
 
-    if not 0 < mask.zeros < mask.size or mask.spread > 0.01 * mask.scale:
+    counted = mask.counted
+    if not 0 < counted.zeros < counted.size or counted.spread > 0.01 * counted.scale:
         return None
     rate = mask.site.rate
     if rate is not None and 0 < rate < 1:
-        mean = mask.scale * (1 - rate)
+        mean = counted.scale * (1 - rate)
         twice = abs(mean * (1 - rate) - 1) <= _NEAR
         return mean if abs(mean - 1) > _NEAR and not twice else None
-    if mask.scale <= 1:
-        return mask.scale * (1 - mask.share)
-    mean = mask.scale * (1 - mask.share)
-    surely = chance(mask.share, mask.units, 1 - 1 / mask.scale) < _ALARM
+    if counted.scale <= 1:
+        return counted.scale * (1 - mask.share)
+    mean = counted.scale * (1 - mask.share)
+    surely = chance(mask.share, mask.units, 1 - 1 / counted.scale) < _ALARM
     return mean if surely and abs(mean - 1) > 0.1 else None
 
 
