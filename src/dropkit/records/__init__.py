@@ -1,6 +1,15 @@
 """The frozen values that cross borders between rooms. No torch, no pandas, no behaviour."""
 
-from dropkit.records.findings import Edit, Finding, Need, Repair, Report, Severity, SourceEdit
+from dropkit.records.findings import (
+    SEVERITIES,
+    Edit,
+    Finding,
+    Need,
+    Repair,
+    Report,
+    Severity,
+    SourceEdit,
+)
 from dropkit.records.shards import Shard
 from dropkit.records.sites import Kind as SiteKind
 from dropkit.records.sites import Measured, Neighbour, Place, Role, Site
@@ -25,6 +34,7 @@ from dropkit.records.tables import (
 
 __all__ = [
     "REGULARIZERS",
+    "SEVERITIES",
     "Baseline",
     "Check",
     "Cocktail",

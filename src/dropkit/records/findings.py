@@ -11,6 +11,9 @@ from dropkit.records.sites import Place, Site
 Severity = Literal["error", "warning", "note"]
 """error: results are wrong; warning: training is worse than it could be; note: worth a look."""
 
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""The worst first."""
+
 Need = Literal[
     "source",  # a parsed file
     "modules",  # a model as a tree of modules
@@ -106,8 +109,7 @@ class Report:
     @property
     def worst(self) -> Severity | None:
         """The highest severity among the findings."""
-        order: tuple[Severity, ...] = ("error", "warning", "note")
-        return next((s for s in order if any(f.severity == s for f in self.findings)), None)
+        return next((s for s in SEVERITIES if any(f.severity == s for f in self.findings)), None)
 
     def __str__(self) -> str:
         lines = [f"{self.target}: {len(self.findings)} findings of {len(self.judged)} rules"]

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from dropkit.inspection.evidence import Evidence, look
 from dropkit.inspection.passes import said
-from dropkit.records import Finding, Report
+from dropkit.records import SEVERITIES, Finding, Report
 from dropkit.rules.base import NotApplicable, Rule
 from dropkit.rules.choosing import chosen
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_WORST = ("error", "warning", "note")
 
 
 def audit(
@@ -90,7 +88,7 @@ def judge(evidence: Evidence, rules: Iterable[Rule]) -> Report:
             not_applicable.append((rule.name, str(why)))
         except Exception as error:  # a rule that breaks hides nothing of the others
             unseen.append(f"what {rule.name} judges: it broke with {said(error)}")
-    findings.sort(key=lambda finding: (_WORST.index(finding.severity), finding.code, finding.path))
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.code, f.path))
     return Report(
         target=evidence.name,
         findings=tuple(findings),

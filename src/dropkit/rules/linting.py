@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from dropkit.errors import SettingError
 from dropkit.inspection.source import SourceFile, Unreadable, parse
 from dropkit.inspection.source.comments import Allowance, allowances
-from dropkit.records import Finding, Place, Report
+from dropkit.records import SEVERITIES, Finding, Place, Report
 from dropkit.rules.base import Rule
 from dropkit.rules.choosing import chosen
 from dropkit.rules.registry import named
 
 UNUSED = ("unused-allowance", "DK001")
 """Name and code of the note on a comment that allows nothing; no rule, as it judges no dropout."""
-
-_ORDER = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def gathered(target: str, rules: Sequence[Rule], parts: Iterable[Linted]) -> Rep
     """One report of many files: the worst findings first, each kind by file and line."""
     parts = list(parts)
     findings = [finding for part in parts for finding in part.findings]
-    findings.sort(key=lambda finding: (_ORDER.index(finding.severity), _position(finding.place)))
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), _position(f.place)))
     return Report(
         target=target,
         findings=tuple(findings),

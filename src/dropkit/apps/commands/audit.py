@@ -19,6 +19,7 @@ from dropkit.apps.commands.looking import (
     trained,
 )
 from dropkit.apps.commands.telling import told
+from dropkit.records import SEVERITIES
 
 if TYPE_CHECKING:
     from dropkit.apps.targets import Target
@@ -53,7 +54,7 @@ _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html"
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(["error", "warning", "note", "never"]),
+    type=click.Choice([*SEVERITIES, "never"]),
     default="error",
     show_default=True,
     help="The least severity that ends with exit code 1.",
@@ -119,7 +120,7 @@ def _report(found: Target, options: dict[str, Any]) -> Report:
 
 
 def _fails(report: Report, least: str) -> bool:
-    from dropkit.apps.formats.reading import SEVERITIES, reaches
+    from dropkit.apps.formats.reading import reaches
 
     known = next((severity for severity in SEVERITIES if severity == least), None)
     return any(reaches(finding.severity, known) for finding in report.findings)

@@ -9,6 +9,7 @@ import click
 
 from dropkit.apps.commands.delivering import deliver, is_colored, width
 from dropkit.apps.commands.exits import DONE, FOUND
+from dropkit.records import SEVERITIES
 
 if TYPE_CHECKING:
     from dropkit.apps.lint.session import Asked, Ran
@@ -17,7 +18,6 @@ _FORMATS = ("text", "json", "sarif", "github", "junit", "html")
 _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html", ".htm": "html"}
 """Of --out: what format is meant where none is said."""
 _FOR_MACHINES = ("sarif", "github", "junit")
-_LEVELS = ("error", "warning", "note")
 
 
 @click.command()
@@ -45,7 +45,7 @@ _LEVELS = ("error", "warning", "note")
     "--fail-on",
     default="note",
     show_default=True,
-    type=click.Choice([*_LEVELS, "never"]),
+    type=click.Choice([*SEVERITIES, "never"]),
     help="The least finding that ends with 1.",
 )
 @click.option("--allow-unseen", is_flag=True, help="End with 0 though a file could not be read.")
@@ -131,7 +131,7 @@ def _changed(ran: Ran, asked: Asked) -> list[str]:
 def _code(ran: Ran, asked: Asked, fail_on: str, allow_unseen: bool) -> int:
     if asked.write_baseline:
         return DONE
-    reached = _LEVELS[: _LEVELS.index(fail_on) + 1] if fail_on in _LEVELS else ()
+    reached = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on in SEVERITIES else ()
     found = any(finding.severity in reached for finding in ran.report.findings)
     would_change = asked.diff and any(outcome.patch for outcome in ran.outcomes)
     unseen = bool(ran.report.unseen) and not allow_unseen

@@ -12,8 +12,8 @@ from typing import Any
 from dropkit import __version__
 from dropkit.apps import codec
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import SEVERITIES, advice, path_of, place_of
-from dropkit.records import Edit, Finding, Report, Site
+from dropkit.apps.formats.reading import advice, path_of, place_of
+from dropkit.records import SEVERITIES, Edit, Finding, Report, Site
 
 VERSION = 1
 

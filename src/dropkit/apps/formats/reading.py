@@ -9,11 +9,8 @@ from pathlib import Path
 
 from dropkit.errors import SettingError
 from dropkit.inspection.showing import printable
-from dropkit.records import Finding, Place, Report, Severity, SourceEdit
+from dropkit.records import SEVERITIES, Finding, Place, Report, Severity, SourceEdit
 from dropkit.rules import Rule, named
-
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""The worst first."""
 
 
 def rule_of(name: str) -> Rule | None:
