@@ -93,8 +93,7 @@ def examined(subject: Subject) -> dict[str, Any]:
         for s in report.sites
     ]
     row["findings"] = [
-        [f.rule, f.severity, f.path or (f.site.path if f.site else ""), f.message, f.evidence]
-        for f in report.findings
+        [f.rule, f.severity, f.module, f.message, f.evidence] for f in report.findings
     ]
     return row
 

@@ -34,24 +34,19 @@ from dropkit.records import Finding, Report
 Row = dict[str, Any]
 
 
-def place(finding: Finding) -> str:
-    """Where a finding points to."""
-    return finding.path or (finding.site.path if finding.site else "")
-
-
 def is_found(finding: Finding, mutant: Mutant, rule: str) -> bool:
     """Whether a finding is of the bug, and says where it is."""
     if finding.rule != rule:
         return False
     outer = mutant.within
-    return not outer or f"{place(finding)}.".startswith(f"{outer}.")
+    return not outer or f"{finding.module}.".startswith(f"{outer}.")
 
 
 def extra(before: Report, after: Report) -> Iterator[Finding]:
     """What is said of a mutant, and was not said of the model as it was."""
-    known = Counter((finding.rule, place(finding)) for finding in before.findings)
+    known = Counter((finding.rule, finding.module) for finding in before.findings)
     for finding in after.findings:
-        key = finding.rule, place(finding)
+        key = finding.rule, finding.module
         if known[key] > 0:
             known[key] -= 1
         else:
@@ -76,7 +71,7 @@ def tried(host: Host, injection: Injection) -> Row | None:
         "model": host.name,
         "found": bool(own),
         "extra": [
-            [f.rule, f.severity, place(f), f.message, why(injection, f.rule)] for f in others
+            [f.rule, f.severity, f.module, f.message, why(injection, f.rule)] for f in others
         ],
         "not_judged": dict(report.not_applicable).get(injection.rule, ""),
         "unseen": list(report.unseen),

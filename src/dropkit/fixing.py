@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dropkit.errors import SettingError
+from dropkit.intercept import uncompiled
 from dropkit.rates.apply import Applied, applied
 from dropkit.records import Edit, Finding, Repair, Report
 from dropkit.rules.auditing import audit
@@ -57,7 +58,7 @@ def fix(
     True
     """
     wanted, refused = _candidates(_listed(findings), unsafe)
-    inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    inner = uncompiled(model)
     if not (args or kwargs):
         done = applied(inner, _edits(wanted))
         kept = [finding for finding in wanted if finding.edit in done.edits]
@@ -167,9 +168,7 @@ def _objection(before: Report, after: Report, group: list[Finding]) -> str:
 
 def _place(finding: Finding) -> tuple[str, str, object]:
     """What makes it the same finding in two audits: its rule, and where it is."""
-    site = finding.site
-    path = finding.path or ("" if site is None else site.path)
-    return finding.rule, path, finding.place or (None if site is None else site.place)
+    return finding.rule, finding.module, finding.line
 
 
 def _still(place: tuple[str, str, object], before: Report, after: Report) -> str:

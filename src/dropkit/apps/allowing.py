@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dropkit.apps.formats.reading import path_of
 from dropkit.records import Finding, Report
 from dropkit.rules import named
 
@@ -20,7 +19,7 @@ def allowing(report: Report, words: Iterable[str]) -> Report:
     allowed = [(named(rule).name, path) for rule, _, path in parts]
 
     def passes(finding: Finding) -> bool:
-        path = f"{path_of(finding)}."
+        path = f"{finding.module}."
         return any(
             finding.rule == rule and (not within or path.startswith(f"{within}."))
             for rule, within in allowed

@@ -86,6 +86,16 @@ class Finding:
     place: Place | None = None
     edit: Edit | SourceEdit | None = None
 
+    @property
+    def module(self) -> str:
+        """The path of the module that it is about: its own, or that of its site."""
+        return self.path or (self.site.path if self.site else "")
+
+    @property
+    def line(self) -> Place | None:
+        """Where the source is that it is about: its own place, or that of its site."""
+        return self.place or (self.site.place if self.site else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -114,9 +124,7 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.target}: {len(self.findings)} findings of {len(self.judged)} rules"]
         for found in self.findings:
-            path = found.path or (found.site.path if found.site else "")
-            where = str(found.place or (found.site and found.site.place) or "")
-            parts = (found.severity, found.rule, path, where)
+            parts = (found.severity, found.rule, found.module, str(found.line or ""))
             lines += ["", "  ".join(filter(None, parts)), f"    {found.message}"]
             lines += [f"    seen: {found.evidence}"] if found.evidence else []
         lines += [f"Not applicable: {rule}: {why}" for rule, why in self.not_applicable]

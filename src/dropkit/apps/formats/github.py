@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import advice, path_of, place_of, relative, summary
+from dropkit.apps.formats.reading import advice, relative, summary
 from dropkit.inspection.showing import printable
 from dropkit.records import Finding, Report
 
@@ -19,7 +19,7 @@ def write(report: Report, look: Look) -> str:
 
 
 def _command(finding: Finding, look: Look) -> str:
-    place, path = place_of(finding), path_of(finding)
+    place, path = finding.line, finding.module
     properties = {"title": f"{finding.code} {finding.rule}"}
     if place is not None:
         position = {"line": str(max(1, place.line))}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import is_of_source, path_of, place_of, shown_file, worst
+from dropkit.apps.formats.reading import is_of_source, shown_file, worst
 from dropkit.inspection.showing import KINDS, merged, pattern, printable
 from dropkit.records import Finding, Report, Site
 
@@ -25,7 +25,7 @@ class Item:
     @property
     def path(self) -> str:
         """All their paths in one."""
-        return merged(path_of(finding) for finding in self.findings)
+        return merged(finding.module for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def groups(report: Report, look: Look) -> list[Group]:
     """Groups, the worst first, else in the order of the report."""
     found: dict[tuple[str, str], dict[tuple[str, ...], list[Finding]]] = {}
     for number, finding in enumerate(report.findings):
-        place, path = place_of(finding), path_of(finding)
+        place, path = finding.line, finding.module
         if place is not None and is_of_source(finding):
             title, key = ("file", place.file), (str(number),)
         else:
@@ -66,14 +66,14 @@ def _group(title: tuple[str, str], alike: list[list[Finding]], look: Look) -> Gr
     if title[0] == "file":
         return Group(printable(shown_file(title[1], look.root)), "", items)
     every = [finding for findings in alike for finding in findings]
-    path = merged(path_of(finding) for finding in every)
+    path = merged(finding.module for finding in every)
     return Group(path or "(the model itself)", _about(every, look), items)
 
 
 def _about(findings: Sequence[Finding], look: Look) -> str:
     """What all that is found there has in common."""
     sites = {_described(finding.site) for finding in findings if finding.site}
-    places = {place for finding in findings if (place := place_of(finding))}
+    places = {place for finding in findings if (place := finding.line)}
     lines = {f"{shown_file(place.file, look.root)}:{place.line}" for place in places}
     return ", ".join(next(iter(said)) for said in (sites, lines) if len(said) == 1)
 

@@ -52,7 +52,6 @@ def _context(report: Report, look: Look) -> dict[str, Any]:
         "more_allowed": max(0, len(report.allowed) - MOST_LINES),
         "rules": [_page(rule) for rule in _rules(report)],
         "advice": reading.advice,
-        "path_of": reading.path_of,
         "position": lambda finding: _position(finding, look),
         "linked": {rule.name for rule in _rules(report)},
     }
@@ -78,5 +77,5 @@ def _page(rule: Rule) -> dict[str, Any]:
 
 
 def _position(finding: Any, look: Look) -> str:
-    place = reading.place_of(finding)
+    place = finding.line
     return f"{reading.shown_file(place.file, look.root)}:{place.line}" if place else ""

@@ -12,7 +12,7 @@ from typing import Any
 from dropkit import __version__
 from dropkit.apps import codec
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import advice, path_of, place_of
+from dropkit.apps.formats.reading import advice
 from dropkit.records import SEVERITIES, Edit, Finding, Report, Site
 
 VERSION = 1
@@ -56,8 +56,8 @@ def _finding(finding: Finding, sites: dict[Site, int]) -> dict[str, Any]:
         "message": finding.message,
         "evidence": finding.evidence,
         "advice": advice(finding),
-        "path": path_of(finding),
-        "place": codec.encode(place_of(finding)),
+        "path": finding.module,
+        "place": codec.encode(finding.line),
         "site": None if finding.site is None else sites.setdefault(finding.site, len(sites)),
         "edit": _edit(finding),
     }

@@ -9,8 +9,6 @@ from xml.etree import ElementTree as xml
 from dropkit.apps.formats.look import Look
 from dropkit.apps.formats.reading import (
     advice,
-    path_of,
-    place_of,
     reaches,
     relative,
     rule_of,
@@ -43,7 +41,7 @@ def write(report: Report, look: Look) -> str:
 
 
 def _found(suite: xml.Element, finding: Finding, look: Look) -> None:
-    place, path = place_of(finding), path_of(finding)
+    place, path = finding.line, finding.module
     file = relative(place.file, look.root) if place else ""
     where = path or (f"{file}:{place.line}" if place else "the model")
     case = _case(suite, finding.rule, f"{finding.rule} at {where}")

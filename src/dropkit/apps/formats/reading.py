@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dropkit.errors import SettingError
 from dropkit.inspection.showing import printable
-from dropkit.records import SEVERITIES, Finding, Place, Report, Severity, SourceEdit
+from dropkit.records import SEVERITIES, Finding, Report, Severity, SourceEdit
 from dropkit.rules import Rule, named
 
 
@@ -19,16 +19,6 @@ def rule_of(name: str) -> Rule | None:
         return named(name)
     except SettingError:
         return None
-
-
-def path_of(finding: Finding) -> str:
-    """Of the module that it is about."""
-    return finding.path or (finding.site.path if finding.site else "")
-
-
-def place_of(finding: Finding) -> Place | None:
-    """The line that it is about."""
-    return finding.place or (finding.site.place if finding.site else None)
 
 
 def advice(finding: Finding) -> str:

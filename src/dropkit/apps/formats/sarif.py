@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from dropkit import __version__
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import advice, path_of, place_of, relative, rule_of
+from dropkit.apps.formats.reading import advice, relative, rule_of
 from dropkit.inspection.showing import printable
 from dropkit.records import Finding, Report, SourceEdit
 from dropkit.rules.base import SECTIONS, Rule
@@ -108,7 +108,7 @@ def _result(
 
 
 def _location(finding: Finding, look: Look) -> dict[str, Any]:
-    place, path = place_of(finding), path_of(finding)
+    place, path = finding.line, finding.module
     location: dict[str, Any] = {}
     if place is not None:
         region: dict[str, Any] = {"startLine": max(1, place.line)}
@@ -136,10 +136,10 @@ def _artifact(file: str, look: Look) -> dict[str, Any]:
 
 def _mark(finding: Finding, marks: Counter[str], look: Look) -> str:
     """A name that outlives other lines and other numbers, and that no other finding has."""
-    place = place_of(finding)
+    place = finding.line
     where = (relative(place.file, look.root), place.function) if place else ("", "")
     said = re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", finding.message)
-    text = "\0".join((finding.rule, path_of(finding), *where, said))
+    text = "\0".join((finding.rule, finding.module, *where, said))
     marks[text] += 1
     return hashlib.sha256(f"{text}\0{marks[text]}".encode("utf-8", "replace")).hexdigest()[:32]
 

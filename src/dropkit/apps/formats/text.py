@@ -94,7 +94,7 @@ def _item(item: Item, group: Group, pen: Pen, look: Look) -> Iterator[str]:
 
 
 def _position(item: Item) -> str:
-    place = reading.place_of(item.first)
+    place = item.first.line
     if place is None or not reading.is_of_source(item.first):
         return ""
     return f"{place.line}:{place.column}".removesuffix(":0").ljust(7) + " "
