@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dropkit.errors import DropkitWarning, DropoutInInferenceError, SettingError
 from dropkit.inspection.events import Event, events
 from dropkit.inspection.passes import copied, tensors
-from dropkit.intercept import untouched, watching
+from dropkit.intercept import uncompiled, untouched, watching
+from dropkit.intercept.untouched import Generators
 
 _INNOCENT = ("random", "noise")
 """Kinds of draws that drop nothing: sampling, choosing, noise as a variational model adds it."""
@@ -101,7 +102,7 @@ class _Tripwire:
     """Looks at the generators before and after a call. A copy of a guarded model has its own."""
 
     def __init__(self) -> None:
-        self.entered: dict[int, list[_Generators | None]] = {}
+        self.entered: dict[int, list[Generators | None]] = {}
         """By thread: the calls that are under way, and how the generators were before each."""
         self.inspecting: set[int] = set()
         """Threads in which a call is being repeated."""
@@ -112,7 +113,7 @@ class _Tripwire:
             return
         thread = threading.get_ident()
         watched = thread not in self.inspecting and _is_inference(model)
-        self.entered.setdefault(thread, []).append(_Generators() if watched else None)
+        self.entered.setdefault(thread, []).append(Generators() if watched else None)
 
     def after(
         self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -140,33 +141,11 @@ def _is_inference(model: nn.Module) -> bool:
     return not model.training or not torch.is_grad_enabled()
 
 
-class _Generators:
-    """The states of torch's generators."""
-
-    def __init__(self) -> None:
-        self.cpu = torch.get_rng_state()
-        self.cuda: list[Tensor] = []
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            self.cuda = torch.cuda.get_rng_state_all()
-
-    def moved(self) -> bool:
-        """Whether somebody drew since."""
-        now = _Generators()
-        pairs = zip((self.cpu, *self.cuda), (now.cpu, *now.cuda), strict=False)
-        return not all(torch.equal(a, b) for a, b in pairs)
-
-    def restore(self) -> None:
-        """Go on from here."""
-        torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
-
-
 def _dropped(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], was: _Generators
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], was: Generators
 ) -> list[Event]:
     """What dropped in a call, found by doing it once more with the same draws, watched."""
-    inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    inner = uncompiled(model)
     args, kwargs = copied((args, dict(kwargs)), None)  # a cache among them does not grow twice
     with untouched(model):
         was.restore()

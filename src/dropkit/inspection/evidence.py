@@ -16,6 +16,7 @@ from dropkit.inspection.mapping import sites_of
 from dropkit.inspection.passes import Passes, mapped, run, said, tensors
 from dropkit.inspection.runs import Run, Way, runs_of
 from dropkit.inspection.shifts import Shift, learns, shift
+from dropkit.intercept import uncompiled
 from dropkit.intercept.trace import Trace
 from dropkit.records import Need, Site
 
@@ -163,7 +164,7 @@ def _checked(model: object) -> nn.Module:
             f"model: expected a torch.nn.Module; got {type(model).__name__}. Try the module "
             "itself, with its inputs behind it: dropkit.sites(model, x)"
         )
-    inner: nn.Module = getattr(model, "_orig_mod", model)
+    inner = uncompiled(model)
     lazy = [path for path, parameter in inner.named_parameters() if nn.parameter.is_lazy(parameter)]
     if lazy:
         raise SettingError(

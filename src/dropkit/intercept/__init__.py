@@ -7,7 +7,7 @@ a block lasts, at all that is random; `untouched` gives a model back as it was.
 from dropkit.intercept.attaching import attach, detach
 from dropkit.intercept.operations import Handler, Operation, operation
 from dropkit.intercept.untouched import forgetting, untouched
-from dropkit.intercept.watching import Watch, watching
+from dropkit.intercept.watching import Watch, uncompiled, watching
 
 __all__ = [
     "Handler",
@@ -17,6 +17,7 @@ __all__ = [
     "detach",
     "forgetting",
     "operation",
+    "uncompiled",
     "untouched",
     "watching",
 ]

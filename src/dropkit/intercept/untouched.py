@@ -240,13 +240,32 @@ class _State:
         self.put(self.was)
 
 
+class Generators:
+    """The states of torch's generators."""
+
+    def __init__(self) -> None:
+        self.cpu = torch.get_rng_state()
+        begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self.cuda = torch.cuda.get_rng_state_all() if begun else []
+
+    def moved(self) -> bool:
+        """Whether somebody drew since."""
+        now = Generators()
+        pairs = zip((self.cpu, *self.cuda), (now.cpu, *now.cuda), strict=False)
+        return not all(torch.equal(a, b) for a, b in pairs)
+
+    def restore(self) -> None:
+        """Go on from here."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
 class RandomState:
     """Of every generator that all share."""
 
     def __init__(self) -> None:
-        self.torch = torch.get_rng_state()
-        begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        self.cuda = torch.cuda.get_rng_state_all() if begun else []
+        self.torch = Generators()
         self.python = sys.modules["random"].getstate()  # torch has loaded it
         self.numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 
@@ -259,9 +278,7 @@ class RandomState:
 
     def restore(self) -> None:
         """All of them go on from where they were."""
-        torch.set_rng_state(self.torch)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
+        self.torch.restore()
         sys.modules["random"].setstate(self.python)
         if self.numpy is not None:
             sys.modules["numpy"].random.set_state(self.numpy)

@@ -344,6 +344,12 @@ def _normed(path: str, known: Facts, args: tuple[Any, ...], kwargs: dict[str, An
         return Normed(path, rows.shape[1], tuple(rows.var(1, unbiased=False).tolist()), learns)
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """What `torch.compile` wraps; any other model itself."""
+    inner: nn.Module = getattr(model, "_orig_mod", model)
+    return inner
+
+
 def _paths(model: nn.Module) -> dict[int, str]:
     """By identity of a module: where the model holds it, the first place where it does."""
     return {id(module): path for path, module in reversed(list(model.named_modules()))}

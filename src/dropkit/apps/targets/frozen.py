@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from dropkit.apps.targets.target import Target
-from dropkit.inspection.showing import printable
-from dropkit.records import Finding, Place, Report, Role, Site, SiteKind
+from dropkit.records import Place, Report, Role, Site, SiteKind
 from dropkit.rules.choosing import chosen
-
-RULE, CODE = "left-in-train-mode", "DK104"
+from dropkit.rules.mode.left_in_train_mode import RULE, exported
 
 _ROLES: dict[str, Role] = {"attention": "attention", "recurrent": "recurrent", "path": "path"}
 
@@ -49,31 +47,14 @@ def judged(
     assert target.frozen is not None
     frozen = target.frozen
     asked = [rule.name for rule in chosen(select, ignore) if rule.on_model]
-    judges = RULE in asked and purpose != "train"
+    judging = [RULE.name] if RULE.name in asked and purpose != "train" else []
     why = {name: "a frozen program is read and not run" for name in asked}
-    why[RULE] = "the program is meant to train"
+    why[RULE.name] = "the program is meant to train"
     return Report(
         target=target.name,
-        findings=tuple(_findings(frozen.sites)) if judges else (),
-        judged=(RULE,) if judges else (),
-        not_applicable=tuple((name, why[name]) for name in asked if not judges or name != RULE),
+        findings=tuple(exported(frozen.sites)) if judging else (),
+        judged=tuple(judging),
+        not_applicable=tuple((name, why[name]) for name in asked if name not in judging),
         unseen=frozen.unseen,
         sites=frozen.sites,
     )
-
-
-def _findings(sites: tuple[Site, ...]) -> Iterator[Finding]:
-    for found in sites:
-        if found.fired_in_eval and found.kind != "random":
-            rate = "" if found.rate is None else f" at rate {found.rate:.4g}"
-            yield Finding(
-                RULE,
-                CODE,
-                "error",
-                f"the program drops{rate} whenever it runs: it was exported in training mode, and "
-                "eval() cannot reach it",
-                f"{printable(found.operation, 80)} with its training switch on",
-                found,
-                found.path,
-                found.place,
-            )

@@ -14,7 +14,7 @@ from dropkit.apps.targets.inputs import values
 from dropkit.apps.targets.target import Inputs
 from dropkit.apps.targets.telling import required
 from dropkit.errors import InputError
-from dropkit.intercept import untouched
+from dropkit.intercept import uncompiled, untouched
 
 BATCH, LENGTH = 8, 16
 """More than one of each, so that what is shared along an axis can be seen."""
@@ -30,7 +30,7 @@ def guess(model: nn.Module) -> Inputs:
     Raises:
         InputError: they do not say it.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    model = uncompiled(model)
     needed = required(model.forward)
     several = _of_several(model)
     if several is not None:

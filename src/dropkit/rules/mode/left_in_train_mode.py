@@ -27,10 +27,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dropkit.records import Edit, Finding, Severity
+from dropkit.records import Edit, Finding, Severity, Site
 from dropkit.rules.base import NotApplicable, Rule
 from dropkit.rules.modes import Acting, acting, outermost
 
@@ -44,7 +44,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     if purpose == "train":
         raise NotApplicable("the model is about to be trained")
     if evidence.exported:
-        yield from _exported(evidence)
+        yield from exported(evidence.sites)
         return
     if purpose is None and modes[""]:
         raise NotApplicable("needs purpose=: a model in training mode may be about to train")
@@ -69,9 +69,9 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _exported(evidence: Evidence) -> Iterator[Finding]:
-    """A program that was exported in training mode: it drops whenever it runs."""
-    for site in evidence.sites:
+def exported(sites: Iterable[Site]) -> Iterator[Finding]:
+    """What is said of a program that was exported in training mode, by what its graph draws."""
+    for site in sites:
         if site.fired_in_eval and site.kind not in ("noise", "random"):
             rate = "" if site.rate is None else f" at the rate {site.rate:.4g}"
             yield RULE.finding(
@@ -80,6 +80,7 @@ def _exported(evidence: Evidence) -> Iterator[Finding]:
                 evidence=f"{site.operation} is in its graph, switched on",
                 site=site,
                 path=site.path,
+                place=site.place,
             )
 
 
