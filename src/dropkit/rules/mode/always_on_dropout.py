@@ -89,50 +89,47 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     for site in evidence.sites:
         if not site.fired_in_eval or site.path in elsewhere:
             continue
-        severity = _severity(site)
-        if severity is not None:
-            found = True
-            yield RULE.finding(
-                _message(evidence, site),
-                evidence=times(evidence, site),
-                severity=severity,
-                site=site,
-                path=site.path,
-                place=site.place,
-                edit=_edit(evidence, site),
-            )
+        verdict = _verdict(evidence, site)
+        if verdict is None:
+            continue
+        found = True
+        severity, message = verdict
+        yield RULE.finding(
+            message,
+            evidence=times(evidence, site),
+            severity=severity,
+            site=site,
+            path=site.path,
+            place=site.place,
+            edit=_edit(evidence, site),
+        )
     if not found:
         evaluated(evidence)
 
 
-def _severity(site: Site) -> Severity | None:
+def _verdict(evidence: Evidence, site: Site) -> tuple[Severity, str] | None:
+    """How bad it is that a site acts, and what is said of it; None: nothing."""
     if site.kind == "noise":
         seen = site.measured
-        is_factor = seen is not None and seen.spread > 0 and abs(seen.mean - 1) < 0.25
-        return "note" if is_factor else None
+        if seen is None or seen.spread <= 0 or abs(seen.mean - 1) >= 0.25:
+            return None  # it is added, and no factor
+        says = "noise is multiplied on in evaluation mode too; allow it where sampling is the aim"
+        return "note", says
     if site.kind not in _DROPS:
         return None
-    if is_deliberate(site):
-        return "note"
+    meant = is_deliberate(site)
     if site.kind == "path" and not site.shape:
-        return "warning"
-    return "error" if site.rate is not None else "note"
-
-
-def _message(evidence: Evidence, site: Site) -> str:
-    if site.kind == "noise":
-        return "noise is multiplied on in evaluation mode too; allow it where sampling is the aim"
-    if site.kind == "path" and not site.shape:
-        return "which layers run is left to chance in evaluation mode too"
-    if is_deliberate(site):
-        return f"{named(site)} acts in evaluation mode, as names around it say that it should"
+        says = "which layers run is left to chance in evaluation mode too"
+        return "note" if meant else "warning", says
+    acts = f"{named(site)} acts in evaluation mode"
+    if meant:
+        return "note", f"{acts}, as names around it say that it should"
     if site.rate is None:
-        return "a random mask of computed chances acts in evaluation mode; allow it in sampling"
+        says = "a random mask of computed chances acts in evaluation mode; allow it in sampling"
+        return "note", says
     if stays_in_training(evidence, site):
-        return f"{named(site)} acts in evaluation mode: its module stays in training mode"
-    return (
-        f"{named(site)} acts in evaluation mode: nothing at {whereabouts(site)} asks for the mode"
-    )
+        return "error", f"{acts}: its module stays in training mode"
+    return "error", f"{acts}: nothing at {whereabouts(site)} asks for the mode"
 
 
 def _edit(evidence: Evidence, site: Site) -> Edit | None:
