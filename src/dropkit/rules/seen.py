@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from dropkit.inspection.showing import KINDS
-from dropkit.records import Site
+from dropkit.records import Place, Site
 from dropkit.rules.base import NotApplicable
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
+    from dropkit.intercept.trace import Draw
 
 _DELIBERATE = re.compile(
     r"pre_?net|(?:^|[._])mc(?:[._]|dropout|$)|monte_?carlo|mc_?drop|always_?on|bayes", re.IGNORECASE
@@ -53,11 +54,7 @@ def evaluated(evidence: Evidence) -> None:
 
 def times(evidence: Evidence, site: Site) -> str:
     """How often a site drew in evaluation mode, and whether its module was switched."""
-    draws = [
-        draw
-        for draw in evidence.passes.evaluation.draws
-        if (draw.where.path, draw.where.place) == (site.path, site.place)
-    ]
+    draws = _draws(evidence, site)
     if not draws:
         return "it drew in the evaluation pass"
     often = "once" if len(draws) == 1 else f"{len(draws)} times"
@@ -69,11 +66,20 @@ def times(evidence: Evidence, site: Site) -> str:
 
 def stays_in_training(evidence: Evidence, site: Site) -> bool:
     """Whether the module of a site was in training mode in the evaluation pass."""
-    return any(
-        draw.where.training
-        for draw in evidence.passes.evaluation.draws
-        if (draw.where.path, draw.where.place) == (site.path, site.place)
-    )
+    return any(draw.where.training for draw in _draws(evidence, site))
+
+
+def _draws(evidence: Evidence, site: Site) -> list[Draw]:
+    """What was drawn for a site in evaluation mode."""
+    return evidence.once(_by_spot).get((site.path, site.place), [])
+
+
+def _by_spot(evidence: Evidence) -> dict[tuple[str, Place | None], list[Draw]]:
+    """All that was drawn in evaluation mode, by module and line."""
+    drawn: dict[tuple[str, Place | None], list[Draw]] = {}
+    for draw in evidence.passes.evaluation.draws:
+        drawn.setdefault((draw.where.path, draw.where.place), []).append(draw)
+    return drawn
 
 
 def within(path: str, outer: str) -> bool:
