@@ -32,7 +32,7 @@ from dropkit.inspection.source.sequences import acts, rows
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.seen import named
+from dropkit.rules.seen import named, whereabouts
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -57,7 +57,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         yield RULE.finding(
             f"{named(two.site)} acts on what another dropped, with the rate "
             f"{'unknown' if p is None else format(p, '.4g')}: together they drop {joint}",
-            evidence=f"what {one.site.operation} at {one.site.place or one.site.path} gave came in "
+            evidence=f"what {one.site.operation} at {whereabouts(one.site)} gave came in "
             "here, with nothing between that changes it",
             site=two.site,
             edit=set_rate(evidence, two.site, 0.0),

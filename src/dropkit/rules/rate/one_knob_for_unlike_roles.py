@@ -33,6 +33,7 @@ from dropkit.records import Finding, Site
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import knob
 from dropkit.rules.ranges import Range, usual
+from dropkit.rules.seen import whereabouts
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -54,17 +55,13 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         yield RULE.finding(
             f"{holder} = {site.rate:.4g} serves {_role(site)} and {_role(other)}: usual are up to "
             f"{strict.high:g} for {strict.of}, and up to {loose.high:g} for {loose.of}",
-            evidence=f"in training it acted at {_spot(site)} and at {_spot(other)}",
+            evidence=f"in training it acted at {whereabouts(site)} and at {whereabouts(other)}",
             site=site,
         )
 
 
 def _role(site: Site) -> str:
     return {"conv": "convolutions", "attention": "attention"}.get(site.role, f"a {site.role} layer")
-
-
-def _spot(site: Site) -> str:
-    return str(site.place or site.path or "the model itself")
 
 
 RULE = Rule(

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.records import Finding, Site
 from dropkit.rules.base import NotApplicable, Rule
-from dropkit.rules.seen import within
+from dropkit.rules.seen import whereabouts, within
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -48,7 +48,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         if site is None:
             continue
         passes = len(evidence.passes.train)
-        where = site.place or site.path
+        where = whereabouts(site)
         yield RULE.finding(
             f"{lost:,} of {size:,} elements of {name} became 0 in {passes} training "
             f"pass{'' if passes == 1 else 'es'}, and stay so",
