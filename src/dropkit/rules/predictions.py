@@ -13,11 +13,6 @@ LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "MultiM
 """Losses that take logits or probabilities."""
 
 
-def drops_predictions(evidence: Evidence, run: Run) -> bool:
-    """Whether what it gives, any time, is what the model gives, and comes from a linear map."""
-    return dropped_prediction(evidence, run) is not None
-
-
 def dropped_prediction(evidence: Evidence, run: Run) -> Run | None:
     """The time that a site drops predictions, as a run of its own; None: it never does."""
     site = run.site

@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING
 from dropkit.records import Edit, Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import follower, layer
-from dropkit.rules.predictions import drops_predictions
+from dropkit.rules.predictions import dropped_prediction
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
     from dropkit.inspection.runs import Run
+    from dropkit.intercept.trace import Node
 
 _CURVED = {
     **dict.fromkeys(("sigmoid", "hardsigmoid", "softplus", "log_sigmoid_forward"), "is not 0 at 0"),
@@ -53,19 +54,27 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         site = run.site
         if not run.acts or site.kind not in ("dropout", "feature_dropout", "mask"):
             continue
-        for way in (way for one in run.each() for way in one.computed()):
-            why = _CURVED.get(way.node.name.removesuffix("_"))
-            if why is None or drops_predictions(evidence, run):
-                continue
-            name = way.node.name.removesuffix("_")
-            yield RULE.finding(
-                f"{named(site)} stands before {name}, which {why}: in training its mean is another "
-                "than in evaluation",
-                evidence=f"what was dropped went into {name} in {way.node.path or 'the model'}",
-                site=site,
-                edit=_edit(evidence, run),
-            )
-            break
+        node = _curved(run)
+        if node is None or dropped_prediction(evidence, run) is not None:
+            continue
+        name = _name(node)
+        yield RULE.finding(
+            f"{named(site)} stands before {name}, which {_CURVED[name]}: in training its mean is "
+            "another than in evaluation",
+            evidence=f"what was dropped went into {name} in {node.path or 'the model'}",
+            site=site,
+            edit=_edit(evidence, run),
+        )
+
+
+def _curved(run: Run) -> Node | None:
+    """The first curved activation that it comes to, any time."""
+    nodes = (way.node for one in run.each() for way in one.computed())
+    return next((node for node in nodes if _name(node) in _CURVED), None)
+
+
+def _name(node: Node) -> str:
+    return node.name.removesuffix("_")
 
 
 def _edit(evidence: Evidence, run: Run) -> Edit | None:
