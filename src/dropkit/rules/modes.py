@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,12 +23,13 @@ class Acting:
     norms: tuple[str, ...]
     """Batch norms, which take the statistics of a batch in training mode."""
 
+    def only(self, wanted: Callable[[str], bool]) -> Acting:
+        """Those whose paths are wanted."""
+        return Acting(tuple(filter(wanted, self.dropouts)), tuple(filter(wanted, self.norms)))
+
     def within(self, outer: str) -> Acting:
         """Of one part."""
-        return Acting(
-            tuple(path for path in self.dropouts if within(path, outer)),
-            tuple(path for path in self.norms if within(path, outer)),
-        )
+        return self.only(lambda path: within(path, outer))
 
     @property
     def words(self) -> str:

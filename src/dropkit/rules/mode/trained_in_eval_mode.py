@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.records import Edit, Finding
 from dropkit.rules.base import NotApplicable, Rule
-from dropkit.rules.modes import Acting, acting, is_frozen, outermost
+from dropkit.rules.modes import acting, is_frozen, outermost
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -50,19 +50,15 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     parts = acting(evidence)
     for top in outermost(parts.dropouts, modes, training=False):
         inner = parts.within(top)
-        off = Acting(
-            tuple(p for p in inner.dropouts if not modes[p] and not is_frozen(evidence, p)),
-            tuple(p for p in inner.norms if not modes[p] and not is_frozen(evidence, p)),
-        )
+        off = inner.only(lambda path: not (modes[path] or is_frozen(evidence, path)))
         if not off.dropouts or is_frozen(evidence, top):
             continue
-        whole = len(off.dropouts) == len(inner.dropouts) and len(off.norms) == len(inner.norms)
         says = f"call {top + '.' if top else ''}train() before training"
         yield RULE.finding(
             f"{top or 'the model'} is in evaluation mode: {off.words} would not act in training",
             evidence=f"in evaluation mode when it was handed over: {off.names}",
             path=top,
-            edit=Edit("switch", top, "train", safe=whole, says=says),
+            edit=Edit("switch", top, "train", safe=off == inner, says=says),
         )
 
 
