@@ -30,7 +30,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dropkit.inspection.source import SourceFile, Trail, number
+from dropkit.inspection.source import SourceFile, number
 from dropkit.inspection.source.classes import ClassFacts
 from dropkit.inspection.source.trails import walk_from
 from dropkit.records import Finding
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
 
 _RATE = re.compile(r"^p$|drop", re.IGNORECASE)
-_SETS_UP = ("__init__",)
 
 
 def on_source(file: SourceFile) -> Iterator[Finding]:
@@ -55,32 +54,30 @@ def on_source(file: SourceFile) -> Iterator[Finding]:
             continue
         facts = file.facts(trail.up)
         for inner in walk_from(trail):
-            if _zeroes(inner) and not _restored(facts, inner):
+            target = _zeroed(inner.node)
+            if target is not None and not _restored(facts, target.attr):
                 yield RULE.finding(
-                    f"{node.name}() sets {_target(inner)} to 0, and nothing sets it again: after "
-                    "the first evaluation the model trains without it",
+                    f"{node.name}() sets {ast.unparse(target)} to 0, and nothing sets it again: "
+                    "after the first evaluation the model trains without it",
                     evidence=file.line_of(inner.node),
                     place=file.place(inner),
                 )
 
 
-def _target(zero: Trail) -> str:
-    return ast.unparse(zero.node.targets[0])  # type: ignore[attr-defined]
-
-
-def _zeroes(trail: Trail) -> bool:
-    node = trail.node
+def _zeroed(node: ast.AST) -> ast.Attribute | None:
+    """The rate that is set to 0 here, if one is."""
     if not isinstance(node, ast.Assign) or len(node.targets) != 1 or number(node.value) != 0:
-        return False
+        return None
     target = node.targets[0]
-    return isinstance(target, ast.Attribute) and _RATE.search(target.attr) is not None
+    if not isinstance(target, ast.Attribute) or not _RATE.search(target.attr):
+        return None
+    return target
 
 
-def _restored(facts: ClassFacts, zero: Trail) -> bool:
+def _restored(facts: ClassFacts, name: str) -> bool:
     """Whether anything in the class, but what sets it up, gives the attribute another value."""
-    name = zero.node.targets[0].attr  # type: ignore[attr-defined]
     return any(
-        a.method not in _SETS_UP and (a.value is None or number(a.value) != 0)
+        a.method != "__init__" and (a.value is None or number(a.value) != 0)
         for a in facts.assigned.get(name, [])
     )
 
