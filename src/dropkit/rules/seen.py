@@ -88,8 +88,9 @@ def within(path: str, outer: str) -> bool:
 
 
 def counted(number: int, what: str) -> str:
-    """1 dropout, 2 dropouts."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """1 dropout, 2 dropouts, 3 biases."""
+    many = "es" if what.endswith("s") else "s"
+    return f"{number} {what}{'' if number == 1 else many}"
 
 
 def listed(paths: list[str], most: int = 4) -> str:

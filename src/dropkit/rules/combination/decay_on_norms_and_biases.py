@@ -45,7 +45,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         if not decay or not (scales or biases):
             continue
         what = [counted(len(scales), "parameter") + " of norms"] if scales else []
-        what += [counted(len(biases), "bias").replace("biass", "biases")] if biases else []
+        what += [counted(len(biases), "bias")] if biases else []
         yield RULE.finding(
             f"weight decay of {decay:g} acts on {' and '.join(what)}",
             evidence=f"in one group of {type(evidence.optimizer).__name__}: "

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from dropkit.records import Finding, Site
 from dropkit.rules.base import NotApplicable, Rule
-from dropkit.rules.seen import whereabouts, within
+from dropkit.rules.seen import counted, whereabouts, within
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -47,11 +47,10 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         site = _cause(evidence, owner)
         if site is None:
             continue
-        passes = len(evidence.passes.train)
         where = whereabouts(site)
         yield RULE.finding(
-            f"{lost:,} of {size:,} elements of {name} became 0 in {passes} training "
-            f"pass{'' if passes == 1 else 'es'}, and stay so",
+            f"{lost:,} of {size:,} elements of {name} became 0 in "
+            f"{counted(len(evidence.passes.train), 'training pass')}, and stay so",
             evidence=f"{name} before the passes and after them; a mask is drawn at {where}",
             site=site,
             path=owner,
