@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 _KEEP = re.compile(r"^_?(p_?keep|keep_?(p|prob|probability|rate|ratio)|prob_?keep)$", re.IGNORECASE)
 
-
 _HIGH = 0.8
 """The lowest rate that is reported by itself: 0.75 masks patches in pretraining, 0.8 is the keep
 probability of the first papers' inputs."""
-_KINDS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "recurrent", "mask")
+_CALLED = ("dropout", "feature_dropout", "alpha_dropout", "attention", "recurrent")
+"""What is given its rate by a caller; that of a mask may be a computed chance."""
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts whose rate is a probability to keep, by its name or by its height."""
     for site in evidence.sites:
-        if not site.fired_in_train or site.rate is None or site.kind not in _KINDS:
+        if not site.fired_in_train or site.rate is None or site.kind not in (*_CALLED, "mask"):
             continue
         holder = _kept(evidence, site)
         if not holder and not is_like_keep(site):
@@ -70,8 +70,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
 
 def is_like_keep(site: Site) -> bool:
     """Whether a rate is so high that it may be a probability to keep."""
-    called = site.kind not in ("mask", "path", "random", "weights", "noise")
-    return called and site.rate is not None and _HIGH <= site.rate < 1
+    return site.kind in _CALLED and site.rate is not None and _HIGH <= site.rate < 1
 
 
 def _kept(evidence: Evidence, site: Site) -> str:
