@@ -274,6 +274,14 @@ def test_logits_are_seen_to_be_dropped_by_a_dropout_of_all_layers() -> None:
     assert found(Shared(linear(), linear(), behind=nn.Linear(16, 4)), ROWS, select="DK202") == []
 
 
+def test_the_softmax_before_a_loss_is_named_though_other_layers_come_first() -> None:
+    last = nn.Sequential(nn.Linear(16, 4), nn.Softmax(-1))
+    model, loss = Shared(linear(), last, behind=nn.Identity()), nn.CrossEntropyLoss()
+    (finding,) = found(model, ROWS, select="DK503", loss=loss)
+    assert "acts on what softmax gave, right before CrossEntropyLoss" in finding.message
+    assert "softmax in layers.1.1 gave what was dropped" in finding.evidence
+
+
 def test_a_batch_norm_is_seen_behind_the_last_of_several_calls() -> None:
     norm = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 4))
     (finding,) = found(Shared(linear(), linear(), behind=norm), ROWS, select="DK201")

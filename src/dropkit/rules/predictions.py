@@ -70,10 +70,11 @@ def _is_mapped(run: Run) -> bool:
     return False
 
 
-def is_between_softmax_and_loss(evidence: Evidence, run: Run) -> bool:
-    """Whether a loss is given that takes what a softmax gave, with this dropout between."""
+def softmax_before_loss(evidence: Evidence, run: Run) -> Way | None:
+    """The softmax whose result is dropped, any time, right before a loss; None: there is none."""
     if evidence.loss is None or not run.acts:
-        return False
+        return None
     if not any(type(part).__name__ in LOSSES for part in evidence.loss.modules()):
-        return False
-    return any(_is_squashing(way) for one in run.each() if _is_all(one) for way in one.backward())
+        return None
+    ways = (way for one in run.each() if _is_all(one) for way in one.backward())
+    return next(filter(_is_squashing, ways), None)

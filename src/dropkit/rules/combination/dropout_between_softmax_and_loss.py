@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.predictions import is_between_softmax_and_loss
+from dropkit.rules.predictions import softmax_before_loss
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
@@ -41,16 +41,18 @@ if TYPE_CHECKING:
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts of probabilities that go to a loss."""
     for run in evidence.runs:
-        if is_between_softmax_and_loss(evidence, run):
-            name = run.site.fed_by[0].name.lstrip("_")
-            yield RULE.finding(
-                f"{named(run.site)} acts on what {name} gave, right before "
-                f"{type(evidence.loss).__name__}",
-                evidence=f"{name} in {run.site.fed_by[0].path or 'the model'} gave what was "
-                "dropped, and the result is the output of the model",
-                site=run.site,
-                edit=set_rate(evidence, run.site, 0.0, safe=True),
-            )
+        way = softmax_before_loss(evidence, run)
+        if way is None:
+            continue
+        name = way.node.name.lstrip("_")
+        yield RULE.finding(
+            f"{named(run.site)} acts on what {name} gave, right before "
+            f"{type(evidence.loss).__name__}",
+            evidence=f"{name} in {way.node.path or 'the model'} gave what was dropped, and the "
+            "result is the output of the model",
+            site=run.site,
+            edit=set_rate(evidence, run.site, 0.0, safe=True),
+        )
 
 
 RULE = Rule(

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.predictions import dropped_prediction, is_between_softmax_and_loss
+from dropkit.rules.predictions import dropped_prediction, softmax_before_loss
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Dropouts behind which nothing comes but the output."""
     for run in evidence.runs:
         one = dropped_prediction(evidence, run)
-        if one is None or is_between_softmax_and_loss(evidence, run):
+        if one is None or softmax_before_loss(evidence, run) is not None:
             continue
         source = next(one.backward()).node
         once = "" if one.result is run.result else f", one of {len(run.events)} times that it acts"
