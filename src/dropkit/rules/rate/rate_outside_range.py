@@ -5,7 +5,7 @@ on attention and in the blocks of a transformer. The rule reports rates more tha
 as a warning where the noise that they add, p / (1 - p), is more than twice that of the highest
 usual rate, and else as a note. A low rate is no fault. Recurrent layers, convolutions, networks
 over graphs, stochastic depth and LoRA have no such range; of convolutions beside batch norm see
-heavy-dropout-beside-batch- norm.
+heavy-dropout-beside-batch-norm.
 
 Why it matters:
 Too much is dropped for the layer to learn what the data has in it: loss in training stays high, and
