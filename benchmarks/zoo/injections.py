@@ -97,13 +97,13 @@ def _everywhere(rule: str, **makes: Make) -> Iterator[Injection]:
         yield Injection(rule, f"{said}, behind a norm", _at("norm", make))
 
 
-def dropping(host: Host, rate: float = bugs.LOW) -> tuple[nn.Module, str]:
+def dropping(host: Host) -> tuple[nn.Module, str]:
     """A copy that drops as it is, or else by a right dropout; and where."""
     model = deepcopy(host.model)
     acting = [site for site in host.sites if (site.rate or 0.0) > 0]
     if acting:
         return model, acting[-1].path
-    return model, behind(model, host.middle, nn.Dropout(rate))
+    return model, behind(model, host.middle, nn.Dropout(bugs.LOW))
 
 
 def _layers(host: Host) -> list[str]:
@@ -185,10 +185,8 @@ def _forgetful(method: str) -> Callable[[Host], Mutant]:
     """The model's own eval() or train(False) sets the rate of a layer to 0."""
 
     def into(host: Host) -> Mutant:
-        layers = _layers(host)
-        model, path = deepcopy(host.model), layers[0] if layers else ""
-        if not layers:
-            path = behind(model, host.middle, nn.Dropout(bugs.LOW))
+        model, layers = deepcopy(host.model), _layers(host)
+        path = layers[0] if layers else behind(model, host.middle, nn.Dropout(bugs.LOW))
         kind = type(model)
 
         def evaluated(self: Any) -> Any:
@@ -384,23 +382,25 @@ def _scaling() -> Iterator[Injection]:
 # ---- combination
 
 
-def _trained(kind: Any, rate: float, **settings: Any) -> Callable[[Host], Mutant]:
-    """With an optimizer, or with what else is said of the training."""
+def _trained(kind: Any, **settings: Any) -> Callable[[Host], Mutant]:
+    """With an optimizer."""
 
     def into(host: Host) -> Mutant:
-        model, _ = dropping(host, rate)
-        told = dict(settings)
-        if kind is not None:
-            told = {"optimizer": kind(model.parameters(), lr=1e-3, **settings)}
-        return Mutant(model, None, told)
+        model, _ = dropping(host)
+        return Mutant(model, None, {"optimizer": kind(model.parameters(), lr=1e-3, **settings)})
 
     return into
+
+
+def _smoothed(host: Host) -> Mutant:
+    model, _ = dropping(host)
+    return Mutant(model, None, {"loss": bugs.Smoothed()})
 
 
 def _decayed(host: Host) -> Mutant:
     if not host.norm and not any("bias" in name for name, _ in host.model.named_parameters()):
         raise NoPlace("norm with parameters, nor a bias")
-    return _trained(torch.optim.AdamW, bugs.LOW, weight_decay=0.05)(host)
+    return _trained(torch.optim.AdamW, weight_decay=0.05)(host)
 
 
 def _tuned(host: Host) -> Mutant:
@@ -420,8 +420,8 @@ def _massive(host: Host) -> Mutant:
 
 def _combination() -> Iterator[Injection]:
     rule = "dropout-without-weight-decay"
-    yield Injection(rule, "Adam", _trained(torch.optim.Adam, bugs.LOW))
-    yield Injection(rule, "SGD", _trained(torch.optim.SGD, bugs.LOW))
+    yield Injection(rule, "Adam", _trained(torch.optim.Adam))
+    yield Injection(rule, "SGD", _trained(torch.optim.SGD))
     yield Injection("decay-on-norms-and-biases", "AdamW of all parameters", _decayed)
     rule = "dropout-between-softmax-and-loss"
     for name, log, loss in (
@@ -430,8 +430,7 @@ def _combination() -> Iterator[Injection]:
     ):
         make = lambda size, log=log: bugs.Dropped(log=log)  # noqa: E731
         yield Injection(rule, name, _at("head", make, loss=loss))
-    smoothed = _trained(None, bugs.LOW, loss=bugs.Smoothed())
-    yield Injection("label-smoothing-twice", "labels, and then a loss", smoothed)
+    yield Injection("label-smoothing-twice", "labels, and then a loss", _smoothed)
     yield from _everywhere(
         "heavy-dropout-beside-batch-norm",
         half_of_the_channels=lambda size: bugs.Maps(size, nn.Dropout1d(0.5), norm=True),
