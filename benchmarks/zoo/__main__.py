@@ -39,7 +39,7 @@ LIBRARIES = {
     "transformers": transformers_subjects,
     "timm": timm_subjects,
 }
-MUTANTS = Path("build/mutants.json")
+CENSUS, MUTANTS = Path("build/zoo.jsonl"), Path("build/mutants.json")
 LONGEST = 120  # seconds for one model
 
 
@@ -142,16 +142,21 @@ def mutants(out: Path) -> list[dict[str, Any]]:
     return json.loads(out.read_text("utf-8")) if out.exists() else []
 
 
+def prepare() -> None:
+    """Nothing but rows is printed, and times hang on no other threads."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("libraries", nargs="*", default=["torch", "transformers"])
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=Path("build/zoo.jsonl"))
+    parser.add_argument("--out", type=Path, default=CENSUS)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    prepare()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for library in args.libraries:
         wanted = (s for s in LIBRARIES[library]() if not args.only or s.name in args.only)

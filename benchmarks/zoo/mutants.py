@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.zoo.__main__ import MUTANTS
+from benchmarks.zoo.__main__ import CENSUS, MUTANTS, prepare
 from benchmarks.zoo.__main__ import rows as census
 from benchmarks.zoo.consequences import why
 from benchmarks.zoo.hosts import Host, host, subjects
@@ -92,9 +90,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MUTANTS)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    prepare()
     wanted = [one for one in INJECTIONS if not args.rules or one.rule in args.rules]
     rows: list[Row] = []
     for subject in subjects(tuple(args.libraries)):
@@ -109,7 +105,7 @@ def main() -> None:
     args.out.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     print(recall(rows))
     if args.write:
-        args.write.write_text(page(census(Path("build/zoo.jsonl")), rows), "utf-8")
+        args.write.write_text(page(census(CENSUS), rows), "utf-8")
 
 
 if __name__ == "__main__":
