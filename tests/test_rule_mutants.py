@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import dropkit
 from dropkit.rules import every
+from rule_examples import Middle
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not installed
 from benchmarks.zoo.hosts import Host, host, subjects
@@ -49,19 +50,6 @@ def test_a_model_without_a_bug_is_left_alone(encoder: Host) -> None:
 # ---- what mutants of larger models have shown
 
 
-class Body(nn.Module):
-    """A model whose forward is a function of the test's."""
-
-    def __init__(self, body: Callable[[nn.Module, Tensor], Tensor], **held: object) -> None:
-        super().__init__()
-        self.body = body
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(self, x)
-
-
 def found(model: nn.Module, rule: str, *inputs: Tensor) -> int:
     torch.manual_seed(0)
     report = dropkit.audit(model, *inputs, select=[rule])
@@ -79,7 +67,7 @@ def test_attention_that_is_used_again_in_depth_is_no_recurrence(times: int) -> N
         return self.head(x)
 
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-    model = Body(deep, layer=layer, head=nn.Linear(16, 2))
+    model = Middle(deep, layer=layer, head=nn.Linear(16, 2))
     assert found(model, "redrawn-at-each-step", SEQUENCE) == 0
 
 
@@ -95,7 +83,7 @@ def test_a_recurrence_is_found_however_often_it_is_run(times: int) -> None:
         return self.head(x)
 
     held = {"cell": nn.GRUCell(16, 16), "drop": nn.Dropout(0.1), "head": nn.Linear(16, 2)}
-    model = Body(loops, **held)
+    model = Middle(loops, **held)
     assert found(model, "redrawn-at-each-step", SEQUENCE) == 1
     assert found(model, "dropout-on-residual-trunk", SEQUENCE) == 0
 
@@ -105,7 +93,7 @@ def test_logits_that_are_shifted_by_a_constant_are_predictions() -> None:
         return self.drop(self.head(x)) + self.shift
 
     held = {"drop": nn.Dropout(0.1), "shift": torch.ones(5), "head": nn.Linear(16, 5)}
-    assert found(Body(shifted, **held), "dropout-on-output", SEQUENCE) == 1
+    assert found(Middle(shifted, **held), "dropout-on-output", SEQUENCE) == 1
 
 
 def by_hand(x: Tensor) -> Tensor:
@@ -123,7 +111,7 @@ def test_an_activation_is_one_when_it_is_written_out(
     def feeds(self: nn.Module, x: Tensor) -> Tensor:
         return self.last(acts(F.dropout(self.first(x), 0.1, self.training)))
 
-    model = Body(feeds, first=nn.Linear(16, 16), last=nn.Linear(16, 3))
+    model = Middle(feeds, first=nn.Linear(16, 16), last=nn.Linear(16, 3))
     assert found(model, "dropout-before-activation", SEQUENCE) == count
 
 
@@ -133,7 +121,7 @@ def test_a_factor_of_another_mask_is_not_counted_again() -> None:
         x = x * (torch.rand_like(x) >= 0.1) / 0.9
         return self.last(F.dropout(x, 0.1, self.training))
 
-    model = Body(masks, first=nn.Linear(16, 16), last=nn.Linear(16, 3))
+    model = Middle(masks, first=nn.Linear(16, 16), last=nn.Linear(16, 3))
     assert found(model, "dropout-scaled-twice", SEQUENCE) == 0
 
 
@@ -143,7 +131,7 @@ def test_a_factor_of_both_modes_makes_up_for_nothing() -> None:
         return self.last(x * (torch.rand_like(x) >= 0.3) if self.training else x)
 
     held = {"first": nn.Linear(16, 16), "last": nn.Linear(16, 3), "factor": torch.tensor(4.0)}
-    assert found(Body(bare, **held), "dropout-without-scaling", SEQUENCE) == 1
+    assert found(Middle(bare, **held), "dropout-without-scaling", SEQUENCE) == 1
 
 
 def test_dropouts_before_it_do_not_hide_where_the_features_are() -> None:
@@ -151,5 +139,5 @@ def test_dropouts_before_it_do_not_hide_where_the_features_are() -> None:
         x = F.dropout(self.first(x), 0.1, self.training)
         return self.last(F.dropout1d(x.tanh(), 0.1, self.training))
 
-    model = Body(residual, first=nn.Linear(16, 24), last=nn.Linear(24, 3))
+    model = Middle(residual, first=nn.Linear(16, 24), last=nn.Linear(24, 3))
     assert found(model, "channel-dropout-over-wrong-axis", SEQUENCE) == 1

@@ -13,21 +13,7 @@ import dropkit
 from dropkit.inspection.masks import chance
 from dropkit.records import Report
 from dropkit.testing.bounds import binomial_chance
-
-Body = Callable[[nn.Module, Tensor], Tensor]
-
-
-class Middle(nn.Module):
-    """Whose forward is a function of the test's."""
-
-    def __init__(self, body: Body, **held: object) -> None:
-        super().__init__()
-        self.body = body
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(self, x)
+from rule_examples import Body, Middle
 
 
 def net(body: Body, width: int = 64, **held: object) -> nn.Sequential:
