@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dropkit.apps.commands.delivering import deliver, is_colored, width
+from dropkit.apps.commands.delivering import (
+    deliver,
+    form_of,
+    in_color,
+    in_format,
+    is_colored,
+    to_file,
+    width,
+)
 from dropkit.apps.commands.exits import DONE, FOUND
 from dropkit.apps.commands.looking import (
     Asked,
@@ -24,10 +31,6 @@ from dropkit.records import SEVERITIES
 if TYPE_CHECKING:
     from dropkit.apps.targets import Target
     from dropkit.records import Report
-
-FORMATS = ("text", "json", "sarif", "github", "junit", "html")
-_ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html", ".htm": "html"}
-"""Of --out: what format is meant where none is said."""
 
 
 @click.command(short_help="Judge every place where a model drops.")
@@ -59,21 +62,10 @@ _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html"
     show_default=True,
     help="The least severity that ends with exit code 1.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="How to report.  [default: text, or as the ending of --out says]",
-)
-@click.option("--out", metavar="FILE", help="Where to write.  [default: standard output]")
+@in_format
+@to_file
 @click.option("--each", is_flag=True, help="Show each finding that repeats from layer to layer.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Whether to colour text.",
-)
+@in_color
 def audit(target: str, **options: Any) -> int:
     """Run a model in both modes, and judge every place where it drops.
 
@@ -84,7 +76,7 @@ def audit(target: str, **options: Any) -> int:
     """
     from dropkit.apps.allowing import allowing
 
-    form = options["form"] or _ENDINGS.get(Path(options["out"] or "").suffix.lower(), "text")
+    form = form_of(options["form"], options["out"])
     asked = Asked(target, options["shapes"], options["function"], options["device"])
     with told(lambda line: click.echo(line, err=True)), away_from_output():
         found = resolved(asked)

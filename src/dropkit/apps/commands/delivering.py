@@ -9,8 +9,33 @@ from pathlib import Path
 
 import click
 
+from dropkit.apps.formats import FORMATS
+
+_ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html", ".htm": "html"}
+"""Of --out: what format is meant where none is said."""
+
 WIDEST = 120
 """Columns beyond which lines are hard to follow with the eye."""
+
+to_file = click.option("--out", metavar="FILE", help="Where to write.  [default: standard output]")
+in_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="How to report.  [default: text, or as the ending of --out says]",
+)
+in_color = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Whether to colour text.",
+)
+
+
+def form_of(form: str | None, out: str | None) -> str:
+    """The format of a report: as told, else as the file is called."""
+    return form or _ENDINGS.get(Path(out or "").suffix.lower(), "text")
 
 
 def is_colored(choice: str, out: str | None) -> bool:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dropkit.apps.commands.delivering import deliver, is_colored, width
+from dropkit.apps.commands.delivering import (
+    deliver,
+    form_of,
+    in_color,
+    in_format,
+    is_colored,
+    to_file,
+    width,
+)
 from dropkit.apps.commands.exits import DONE, FOUND
 from dropkit.records import SEVERITIES
 
 if TYPE_CHECKING:
     from dropkit.apps.lint.session import Asked, Ran
 
-_FORMATS = ("text", "json", "sarif", "github", "junit", "html")
-_ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html", ".htm": "html"}
-"""Of --out: what format is meant where none is said."""
 _FOR_MACHINES = ("sarif", "github", "junit")
 
 
@@ -27,20 +31,9 @@ _FOR_MACHINES = ("sarif", "github", "junit")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore.")
 @click.option("--fix", is_flag=True, help="Write what can be fixed safely.")
 @click.option("--diff", is_flag=True, help="Show what --fix would write, and write nothing.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMATS),
-    help="How to report.  [default: text, or as the ending of --out says]",
-)
-@click.option("--out", metavar="FILE", help="Where to write.  [default: standard output]")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Whether to colour text.",
-)
+@in_format
+@to_file
+@in_color
 @click.option(
     "--fail-on",
     default="note",
@@ -93,7 +86,7 @@ def _report(
     from dropkit.apps.formats import render
     from dropkit.apps.lint.session import for_machines
 
-    form = form or _ENDINGS.get(Path(out or "").suffix.lower(), "text")
+    form = form_of(form, out)
     result = _result(ran, asked)
     text = render(
         for_machines(ran.report) if form in _FOR_MACHINES else ran.report,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dropkit.apps.commands.delivering import deliver, is_colored, width
+from dropkit.apps.commands.delivering import deliver, in_color, is_colored, to_file, width
 from dropkit.apps.commands.looking import (
     Asked,
     about_target,
@@ -27,14 +27,8 @@ from dropkit.apps.commands.telling import told
     show_default=True,
     help="How to show the map; JSON has all that is known of each site.",
 )
-@click.option("--out", metavar="FILE", help="Where to write.  [default: standard output]")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Whether to colour text.",
-)
+@to_file
+@in_color
 def sites(target: str, **options: Any) -> None:
     """Map every place where a model drops: what, at which rate, and when it acts.
 

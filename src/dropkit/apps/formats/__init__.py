@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dropkit.apps.formats.look import Look
 from dropkit.errors import SettingError
-from dropkit.records import Report
+
+if TYPE_CHECKING:
+    from dropkit.apps.formats.look import Look
+    from dropkit.records import Report
 
 FORMATS = ("text", "json", "sarif", "github", "junit", "html")
 
-__all__ = ["FORMATS", "Look", "render"]
+__all__ = ["FORMATS", "render"]
 
 
 def render(report: Report, format: str = "text", **options: Any) -> str:
@@ -26,6 +28,8 @@ def render(report: Report, format: str = "text", **options: Any) -> str:
     """
     if format not in FORMATS:
         raise SettingError(f"expected a format of {', '.join(FORMATS)}; got {format!r}")
+    from dropkit.apps.formats.look import Look
+
     module = import_module(f"{__name__}.{format}")
     write: Callable[[Report, Look], str] = module.write
     return write(report, Look(**options))
