@@ -39,12 +39,12 @@ def assert_clean(
     __tracebackhide__ = True
     from dropkit.apps.allowing import allowing
     from dropkit.apps.formats import render
-    from dropkit.apps.formats.reading import reaches
+    from dropkit.apps.formats.reading import fails
     from dropkit.rules.auditing import audit
 
     words = [allow] if isinstance(allow, str) else allow
     report = allowing(audit(model, *inputs, **settings), words)
-    if any(reaches(finding.severity, fail_on) for finding in report.findings):
+    if fails(report, fail_on):
         raise AssertionError(render(report, "text", width=100))
 
 

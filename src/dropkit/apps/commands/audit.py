@@ -9,6 +9,7 @@ import click
 
 from dropkit.apps.commands.delivering import (
     deliver,
+    fails_on,
     form_of,
     in_color,
     in_format,
@@ -26,7 +27,6 @@ from dropkit.apps.commands.looking import (
     trained,
 )
 from dropkit.apps.commands.telling import told
-from dropkit.records import SEVERITIES
 
 if TYPE_CHECKING:
     from dropkit.apps.targets import Target
@@ -55,13 +55,7 @@ if TYPE_CHECKING:
     metavar="RULE[=PATH]",
     help="Let a rule's findings pass, everywhere or within a module; they are still counted.",
 )
-@click.option(
-    "--fail-on",
-    type=click.Choice([*SEVERITIES, "never"]),
-    default="error",
-    show_default=True,
-    help="The least severity that ends with exit code 1.",
-)
+@fails_on("error")
 @in_format
 @to_file
 @click.option("--each", is_flag=True, help="Show each finding that repeats from layer to layer.")
@@ -75,6 +69,7 @@ def audit(target: str, **options: Any) -> int:
     run; a factory is code of yours, and is.
     """
     from dropkit.apps.allowing import allowing
+    from dropkit.apps.formats.reading import fails
 
     form = form_of(options["form"], options["out"])
     asked = Asked(target, options["shapes"], options["function"], options["device"])
@@ -82,7 +77,7 @@ def audit(target: str, **options: Any) -> int:
         found = resolved(asked)
         report = allowing(_report(found, options), options["allow"])
     _write(report, found, form, options)
-    return FOUND if _fails(report, options["fail_on"]) else DONE
+    return FOUND if fails(report, options["fail_on"]) else DONE
 
 
 def _report(found: Target, options: dict[str, Any]) -> Report:
@@ -111,25 +106,17 @@ def _report(found: Target, options: dict[str, Any]) -> Report:
     return replace(report, target=found.name, unseen=(*found.notes, *report.unseen))
 
 
-def _fails(report: Report, least: str) -> bool:
-    from dropkit.apps.formats.reading import reaches
-
-    known = next((severity for severity in SEVERITIES if severity == least), None)
-    return any(reaches(finding.severity, known) for finding in report.findings)
-
-
 def _write(report: Report, found: Target, form: str, options: dict[str, Any]) -> None:
     from dropkit.apps.formats import render
     from dropkit.apps.formats.reading import summary
 
-    least = options["fail_on"]
     text = render(
         report,
         form,
         width=width(),
         color=is_colored(options["color"], options["out"]),
         each=options["each"],
-        fail_on=None if least == "never" else least,
+        fail_on=options["fail_on"],
         artifact=found.artifact,
     )
     deliver(text, options["out"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +18,9 @@ _ENDINGS = {".json": "json", ".sarif": "sarif", ".xml": "junit", ".html": "html"
 
 WIDEST = 120
 """Columns beyond which lines are hard to follow with the eye."""
+
+_LEVELS = ("error", "warning", "note", "never")
+"""Severities, as in `dropkit.records`: to load those would make each --help a fifth slower."""
 
 to_file = click.option("--out", metavar="FILE", help="Where to write.  [default: standard output]")
 in_format = click.option(
@@ -31,6 +36,18 @@ in_color = click.option(
     show_default=True,
     help="Whether to colour text.",
 )
+
+
+def fails_on(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --fail-on: a severity, or None where nothing fails."""
+    return click.option(
+        "--fail-on",
+        type=click.Choice(_LEVELS),
+        callback=lambda _context, _option, word: None if word == "never" else word,
+        default=default,
+        show_default=True,
+        help="The least severity that ends with exit code 1.",
+    )
 
 
 def form_of(form: str | None, out: str | None) -> str:

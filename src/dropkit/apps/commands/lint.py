@@ -8,6 +8,7 @@ import click
 
 from dropkit.apps.commands.delivering import (
     deliver,
+    fails_on,
     form_of,
     in_color,
     in_format,
@@ -16,10 +17,10 @@ from dropkit.apps.commands.delivering import (
     width,
 )
 from dropkit.apps.commands.exits import DONE, FOUND
-from dropkit.records import SEVERITIES
 
 if TYPE_CHECKING:
     from dropkit.apps.lint.session import Asked, Ran
+    from dropkit.records import Severity
 
 _FOR_MACHINES = ("sarif", "github", "junit")
 
@@ -34,13 +35,7 @@ _FOR_MACHINES = ("sarif", "github", "junit")
 @in_format
 @to_file
 @in_color
-@click.option(
-    "--fail-on",
-    default="note",
-    show_default=True,
-    type=click.Choice([*SEVERITIES, "never"]),
-    help="The least finding that ends with 1.",
-)
+@fails_on("note")
 @click.option("--allow-unseen", is_flag=True, help="End with 0 though a file could not be read.")
 @click.option("--baseline", metavar="FILE", help="Findings that are known, and do not count.")
 @click.option("--write-baseline", is_flag=True, help="Write the findings of now to --baseline.")
@@ -73,14 +68,14 @@ def lint(paths: tuple[str, ...], **options: Any) -> int:
     asked = Asked(paths or (".",), **options)
     ran = run(asked)
     if not asked.write_baseline:
-        _report(ran, asked, least=ends["fail_on"], **shown)
+        _report(ran, asked, fail_on=ends["fail_on"], **shown)
     for note in (*_changed(ran, asked), *ran.notes):
         click.echo(f"dropkit: note: {note}.", err=True)
     return _code(ran, asked, **ends)
 
 
 def _report(
-    ran: Ran, asked: Asked, form: str | None, out: str | None, color: str, least: str
+    ran: Ran, asked: Asked, form: str | None, out: str | None, color: str, fail_on: Severity | None
 ) -> None:
     """The report; on standard error where a patch or fixed source is the result."""
     from dropkit.apps.formats import render
@@ -94,7 +89,7 @@ def _report(
         command="lint",
         width=width(),
         color=is_colored(color, out) and result is None,
-        fail_on=None if least == "never" else least,
+        fail_on=fail_on,
     )
     if result is not None:
         click.echo(result, nl=False)
@@ -121,11 +116,11 @@ def _changed(ran: Ran, asked: Asked) -> list[str]:
     return [said] if fixed else []
 
 
-def _code(ran: Ran, asked: Asked, fail_on: str, allow_unseen: bool) -> int:
+def _code(ran: Ran, asked: Asked, fail_on: Severity | None, allow_unseen: bool) -> int:
+    from dropkit.apps.formats.reading import fails
+
     if asked.write_baseline:
         return DONE
-    reached = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on in SEVERITIES else ()
-    found = any(finding.severity in reached for finding in ran.report.findings)
     would_change = asked.diff and any(outcome.patch for outcome in ran.outcomes)
     unseen = bool(ran.report.unseen) and not allow_unseen
-    return FOUND if found or would_change or unseen else DONE
+    return FOUND if fails(ran.report, fail_on) or would_change or unseen else DONE

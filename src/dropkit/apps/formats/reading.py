@@ -105,3 +105,8 @@ def worst(findings: Sequence[Finding]) -> int:
 def reaches(severity: Severity, least: Severity | None) -> bool:
     """Whether a severity is the least that counts, or above it."""
     return least is not None and SEVERITIES.index(severity) <= SEVERITIES.index(least)
+
+
+def fails(report: Report, least: Severity | None) -> bool:
+    """Whether anything was found that reaches the least severity that counts."""
+    return any(reaches(finding.severity, least) for finding in report.findings)
