@@ -19,8 +19,8 @@ def write_file(path: Path, content: bytes) -> None:
     then survives.
     """
     path = path.resolve()
-    with explained(path), _sibling_file(path) as temporary:
-        _write_synced(temporary, content)
+    with explained(path), sibling_file(path) as temporary:
+        write_synced(temporary, content)
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
@@ -112,7 +112,7 @@ def _swap(fresh: Path, path: Path, previous: Path) -> None:
 
 
 @contextlib.contextmanager
-def _sibling_file(path: Path) -> Iterator[Path]:
+def sibling_file(path: Path) -> Iterator[Path]:
     """A name beside `path`, on the same disk so that a rename is atomic; removed at the end."""
     temporary = _beside(path, f"{os.getpid()}.saving")
     try:
@@ -121,7 +121,8 @@ def _sibling_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file, and wait until it is on the disk."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from dropkit.apps.saving import sibling_file, write_synced
 from dropkit.errors import FolderError
 
 
@@ -19,35 +18,18 @@ def write(path: Path, data: bytes, expected: bytes | None = None) -> None:
         FolderError: it cannot be written, or is no longer what was `expected`.
     """
     target = Path(os.path.realpath(path))
-    temporary = ""
     try:
         if target.exists() and not os.access(target, os.W_OK):
             raise FolderError(f"{path}: expected a file that may be written; it is read-only")
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        else:
-            os.chmod(temporary, 0o666 & ~_mask())
-        if expected is not None and target.read_bytes() != expected:
-            raise FolderError(f"{path}: it changed while it was looked at; try again")
-        os.replace(temporary, target)
-        temporary = ""
+        with sibling_file(target) as temporary:
+            write_synced(temporary, data)
+            if target.exists():
+                shutil.copymode(target, temporary)
+            if expected is not None and target.read_bytes() != expected:
+                raise FolderError(f"{path}: it changed while it was looked at; try again")
+            os.replace(temporary, target)
     except OSError as error:
         raise FolderError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _mask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def difference(path: str, before: str, after: str) -> str:
