@@ -42,10 +42,7 @@ def _parts(file: SourceFile, call: ast.Call) -> list[ast.expr]:
         if isinstance(only, ast.Dict):
             return only.values
         if isinstance(only, ast.List | ast.Tuple):
-            pairs = only.elts
-            return [
-                p.elts[1] if isinstance(p, ast.Tuple) and len(p.elts) == 2 else p for p in pairs
-            ]
+            return [_second(pair) for pair in only.elts]
     return call.args
 
 
