@@ -13,17 +13,15 @@ class Signature:
 
     rate: tuple[int | None, str]
     """Position (None: by name alone) and name."""
-    rate_default: float | None = None
-    """None: there is none."""
     mode: tuple[int | None, str] | None = None
     """None: it has no switch, and acts whenever its rate is above 0."""
     mode_default: bool | None = None
 
 
 _F, _T = "torch.nn.functional", "torch"
-_PLAIN = Signature((1, "p"), 0.5, (2, "training"), True)
-_ALPHA = Signature((1, "p"), 0.5, (2, "training"), False)
-_LOW = Signature((1, "p"), None, (2, "train"), None)
+_PLAIN = Signature((1, "p"), (2, "training"), True)
+_ALPHA = Signature((1, "p"), (2, "training"), False)
+_LOW = Signature((1, "p"), (2, "train"))
 
 FUNCTIONAL = {
     **{f"{_F}.{name}": _PLAIN for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")},
@@ -37,17 +35,15 @@ FUNCTIONAL = {
 """Functions that drop what they are given."""
 
 ATTENTION = {
-    f"{_F}.scaled_dot_product_attention": Signature((4, "dropout_p"), 0.0),
-    f"{_F}.multi_head_attention_forward": Signature(
-        (10, "dropout_p"), None, (13, "training"), True
-    ),
-    "flash_attn.flash_attn_func": Signature((3, "dropout_p"), 0.0),
-    "flash_attn.flash_attn_qkvpacked_func": Signature((1, "dropout_p"), 0.0),
-    "flash_attn.flash_attn_kvpacked_func": Signature((2, "dropout_p"), 0.0),
-    "flash_attn.flash_attn_varlen_func": Signature((7, "dropout_p"), 0.0),
-    "flash_attn.flash_attn_varlen_qkvpacked_func": Signature((3, "dropout_p"), 0.0),
-    "flash_attn.flash_attn_varlen_kvpacked_func": Signature((6, "dropout_p"), 0.0),
-    "xformers.ops.memory_efficient_attention": Signature((4, "p"), 0.0),
+    f"{_F}.scaled_dot_product_attention": Signature((4, "dropout_p")),
+    f"{_F}.multi_head_attention_forward": Signature((10, "dropout_p"), (13, "training"), True),
+    "flash_attn.flash_attn_func": Signature((3, "dropout_p")),
+    "flash_attn.flash_attn_qkvpacked_func": Signature((1, "dropout_p")),
+    "flash_attn.flash_attn_kvpacked_func": Signature((2, "dropout_p")),
+    "flash_attn.flash_attn_varlen_func": Signature((7, "dropout_p")),
+    "flash_attn.flash_attn_varlen_qkvpacked_func": Signature((3, "dropout_p")),
+    "flash_attn.flash_attn_varlen_kvpacked_func": Signature((6, "dropout_p")),
+    "xformers.ops.memory_efficient_attention": Signature((4, "p")),
 }
 """Functions that drop weights of attention on their way."""
 ATTENTION |= {
@@ -56,7 +52,7 @@ ATTENTION |= {
     if name.startswith("flash_attn.")
 }
 
-_ELEMENT = Signature((0, "p"), 0.5)
+_ELEMENT = Signature((0, "p"))
 MODULES = {
     f"torch.nn.{name}": _ELEMENT
     for name in (
@@ -72,9 +68,9 @@ MODULES = {
 MODULES |= {name.replace("torch.nn.", "torch.nn.modules.dropout."): _ELEMENT for name in MODULES}
 
 RECURRENT = {
-    "torch.nn.LSTM": Signature((5, "dropout"), 0.0),
-    "torch.nn.GRU": Signature((5, "dropout"), 0.0),
-    "torch.nn.RNN": Signature((6, "dropout"), 0.0),
+    "torch.nn.LSTM": Signature((5, "dropout")),
+    "torch.nn.GRU": Signature((5, "dropout")),
+    "torch.nn.RNN": Signature((6, "dropout")),
 }
 """Networks that drop between their layers; the third argument is how many there are."""
 
