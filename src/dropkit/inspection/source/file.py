@@ -12,11 +12,10 @@ from dropkit.inspection.source import calls, modes, wording
 from dropkit.inspection.source.classes import Certainty, Classes, ClassFacts
 from dropkit.inspection.source.decoding import Lines, Unreadable
 from dropkit.inspection.source.names import Names, locals_of
-from dropkit.inspection.source.trails import FUNCTIONS, Trail, walk
+from dropkit.inspection.source.trails import SCOPES, Trail, walk
 from dropkit.inspection.source.words import HotLines
 from dropkit.records import Place
 
-_SCOPES = (*FUNCTIONS, ast.Lambda)
 _DROPS = {*calls.FUNCTIONAL, *calls.ATTENTION, *calls.MODULES}
 
 
@@ -89,7 +88,7 @@ class SourceFile:
             function = function.value
         if not isinstance(function, ast.Name) or function.id not in self.names.full:
             return False
-        around = (step.node for step in trail.ways() if isinstance(step.node, _SCOPES))
+        around = (step.node for step in trail.ways() if isinstance(step.node, SCOPES))
         return any(function.id in self._locals_of(node) for node in around)
 
     def _locals_of(self, function: ast.AST) -> frozenset[str]:

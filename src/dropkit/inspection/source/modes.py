@@ -10,9 +10,8 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from dropkit.inspection.source.calls import number
-from dropkit.inspection.source.names import parameters
-from dropkit.inspection.source.stores import stores_of, value_of
-from dropkit.inspection.source.trails import FUNCTIONS, Trail
+from dropkit.inspection.source.stores import binding, value_of
+from dropkit.inspection.source.trails import Trail
 from dropkit.inspection.source.wording import speaks_of_mode
 
 if TYPE_CHECKING:
@@ -99,24 +98,18 @@ def _switch(file: SourceFile, test: ast.expr, trail: Trail, any_flag: bool = Tru
 
 def _flag(file: SourceFile, name: str, trail: Trail, any_flag: bool) -> bool:
     """Whether a name in a condition is a parameter, or made from a switch; a counter is neither."""
-    for step in trail.ways():
-        if not isinstance(step.node, (*FUNCTIONS, ast.Lambda)):
-            continue
-        if name in parameters(step.node):
-            return any_flag or "drop" in name
-        stores = stores_of(step, name)
-        if stores:
-            values = [(store, value_of(store)) for store in stores]
-            return any(
-                gated(file, store)
-                or (
-                    value is not None
-                    and _names_apart(value, name)
-                    and _switch(file, value, store, any_flag)
-                )
-                for store, value in values
-            )
-    return False
+    stores = binding(trail, name)
+    if stores is None:
+        return any_flag or "drop" in name
+    return any(
+        gated(file, store)
+        or (
+            value is not None
+            and _names_apart(value, name)
+            and _switch(file, value, store, any_flag)
+        )
+        for store, value in [(store, value_of(store)) for store in stores]
+    )
 
 
 def _names_apart(value: ast.expr, name: str) -> bool:
@@ -154,15 +147,10 @@ def _together(file: SourceFile, nodes: list[ast.expr], trail: Trail, depth: int)
 
 
 def _variable(file: SourceFile, name: str, trail: Trail, depth: int) -> Verdict:
-    for step in trail.ways():
-        if not isinstance(step.node, (*FUNCTIONS, ast.Lambda)):
-            continue
-        if name in parameters(step.node):
-            return "unknown"
-        stores = stores_of(step, name)
-        if stores:
-            return _assigned(file, stores, depth)
-    return "constant"  # of the file, or imported
+    stores = binding(trail, name)
+    if stores is None:
+        return "unknown"
+    return _assigned(file, stores, depth) if stores else "constant"
 
 
 def _assigned(file: SourceFile, stores: list[Trail], depth: int) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from dropkit.inspection.source.trails import FUNCTIONS
+from dropkit.inspection.source.trails import SCOPES
 
 _STARS = {"torch.nn": "torch.nn", "torch.nn.functional": "torch.nn.functional", "torch": "torch"}
 _KNOWN_BY_STAR = {"nn": "torch.nn", "F": "torch.nn.functional", "torch": "torch"}
@@ -79,7 +79,7 @@ def locals_of(function: ast.AST) -> frozenset[str]:
         for inner in ast.walk(function)
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
     }
-    own = parameters(function) if isinstance(function, (*FUNCTIONS, ast.Lambda)) else set()
+    own = parameters(function) if isinstance(function, SCOPES) else set()
     return frozenset(stored | own)
 
 

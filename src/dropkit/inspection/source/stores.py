@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from dropkit.inspection.source.trails import Trail, walk_from
+from dropkit.inspection.source.names import parameters
+from dropkit.inspection.source.trails import SCOPES, Trail, walk_from
 
 
 def stores_of(function: Trail, name: str) -> list[Trail]:
@@ -16,6 +17,22 @@ def stores_of(function: Trail, name: str) -> list[Trail]:
         and inner.node.id == name
         and isinstance(inner.node.ctx, ast.Store)
     ]
+
+
+def binding(trail: Trail, name: str) -> list[Trail] | None:
+    """What gives a name its value where a node stands, in the innermost function that has it.
+
+    None: it is a parameter; empty: it is of the file, or imported.
+    """
+    for step in trail.ways():
+        if not isinstance(step.node, SCOPES):
+            continue
+        if name in parameters(step.node):
+            return None
+        stores = stores_of(step, name)
+        if stores:
+            return stores
+    return []
 
 
 def value_of(store: Trail) -> ast.expr | None:

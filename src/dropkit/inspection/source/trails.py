@@ -10,6 +10,8 @@ from dropkit.inspection.source.words import HotLines
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPES = (*FUNCTIONS, ast.Lambda)
+"""What has parameters and variables of its own."""
 
 
 class Trail(NamedTuple):
