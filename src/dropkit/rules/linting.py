@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dropkit.errors import SettingError
 from dropkit.inspection.source import SourceFile, Unreadable, parse
 from dropkit.inspection.source.comments import Allowance, allowances
+from dropkit.inspection.source.trails import FUNCTIONS, blocks
 from dropkit.records import SEVERITIES, Finding, Place, Report
 from dropkit.rules.base import Rule
 from dropkit.rules.choosing import chosen
@@ -115,15 +116,10 @@ def _reach(tree: ast.Module, line: int) -> list[tuple[int, int]]:
         here = next((s for s in body if _first(s) <= line <= (s.end_lineno or s.lineno)), None)
         if here is None:
             break
-        blocks = [getattr(here, field, []) for field in ("body", "orelse", "finalbody")]
-        blocks += [handler.body for handler in getattr(here, "handlers", [])]
-        blocks += [case.body for case in getattr(here, "cases", [])]
-        inner = [s for block in blocks for s in block if isinstance(s, ast.stmt)]
+        inner = [statement for block in blocks(here) for statement in block]
         if not inner:
             spans.append((_first(here), here.end_lineno or here.lineno))
-        elif line < _first(inner[0]) or isinstance(
-            here, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        ):
+        elif line < _first(inner[0]) or isinstance(here, (*FUNCTIONS, ast.ClassDef)):
             spans.append((_first(here), max(_first(inner[0]) - 1, here.lineno)))
         body = inner
     return spans

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from dropkit.inspection.source.names import Names
-from dropkit.inspection.source.trails import FUNCTIONS, Function, Trail, walk_from
+from dropkit.inspection.source.trails import FUNCTIONS, Function, Trail, blocks, walk_from
 
 Certainty = Literal["yes", "likely", "no"]
 
@@ -136,7 +136,5 @@ def _shallow(body: list[ast.stmt]) -> list[ast.stmt]:
     for node in body:
         found.append(node)
         if isinstance(node, ast.If | ast.Try | ast.With):
-            parts = [getattr(node, field, []) for field in ("body", "orelse", "finalbody")]
-            parts += [handler.body for handler in getattr(node, "handlers", [])]
-            found += [inner for part in parts for inner in _shallow(part)]
+            found += [inner for block in blocks(node) for inner in _shallow(block)]
     return found

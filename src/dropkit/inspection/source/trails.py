@@ -65,6 +65,13 @@ class Trail(NamedTuple):
         return next((t.node for t in self.ways() if isinstance(t.node, ast.stmt)), None)
 
 
+def blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
+    """The statements within a statement: bodies, handlers of errors, cases."""
+    found = [getattr(statement, field, []) for field in ("body", "orelse", "finalbody")]
+    found += [handler.body for handler in getattr(statement, "handlers", [])]
+    return [*found, *(case.body for case in getattr(statement, "cases", []))]
+
+
 def walk(top: ast.AST, hot: HotLines | None = None) -> Iterator[Trail]:
     """All nodes, with their trails; with `hot`, only those that reach over a hot line."""
     return walk_from(Trail(top, None), hot)
