@@ -35,6 +35,11 @@ class Cell(NamedTuple):
     last: int
 
 
+def cell_file(path: str, number: int) -> str:
+    """How a place in a cell of a notebook names its file."""
+    return f"{path}:cell {number}"
+
+
 class SourceFile:
     """A file that parses."""
 
@@ -152,16 +157,15 @@ class SourceFile:
         for cell in self.cells:
             if cell.first <= line <= cell.last:
                 inside = line - cell.first + 1
-                return Place(f"{self.path}:cell {cell.number}", inside, function, column)
+                return Place(cell_file(self.path, cell.number), inside, function, column)
         return Place(self.path, line, function, column)
 
     def line_at(self, place: Place) -> int:
         """The line of the text that a place is."""
-        names = (f"{self.path}:cell {cell.number}" for cell in self.cells)
-        at = next(
-            (cell for cell, n in zip(self.cells, names, strict=True) if n == place.file), None
-        )
-        return place.line if at is None else at.first + place.line - 1
+        for cell in self.cells:
+            if cell_file(self.path, cell.number) == place.file:
+                return cell.first + place.line - 1
+        return place.line
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Where a node begins and ends in the text, in characters."""

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from dropkit.inspection.source.decoding import Unreadable
-from dropkit.inspection.source.file import Cell, SourceFile, parse
+from dropkit.inspection.source.file import Cell, SourceFile, cell_file, parse
 
 _MAGIC = re.compile(r"^([ \t]*)(?:[%!?].*|[^#\n'\"=]*\?\??[ \t]*)$", re.MULTILINE)
 _ASSIGNED_MAGIC = re.compile(r"^([ \t]*[\w, ]+= *)[%!].*$", re.MULTILINE)
@@ -29,7 +29,7 @@ def read_notebook(data: bytes, path: str) -> tuple[SourceFile | Unreadable, list
     broken: list[Unreadable] = []
     line = 1
     for number, code in codes:
-        at = f"{path}:cell {number}"
+        at = cell_file(path, number)
         tame = code if _fault(code, at) is None else _tame(code)
         fault = _fault(tame, at)
         if fault:
