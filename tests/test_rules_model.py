@@ -18,8 +18,7 @@ from dropkit.inspection.passes import tensors
 from dropkit.intercept.untouched import Before
 from dropkit.records import Report
 from dropkit.rules import Rule, every, named
-from dropkit.rules.base import SECTIONS
-from dropkit.rules.registry import GROUPS
+from dropkit.rules.base import GROUPS, SECTIONS
 from rule_examples import made
 
 RULES = every()

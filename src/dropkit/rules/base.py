@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
     from dropkit.inspection.source import SourceFile
 
+GROUPS = ("mode", "placement", "rate", "scaling", "combination")
+"""Rooms of rules, in the order of the first digits of their codes."""
+
 SECTIONS = ("Why it matters", "How to fix", "When to allow", "References")
 """The parts of a page, after what the rule does."""
 
@@ -50,7 +53,7 @@ class Rule:
     @property
     def group(self) -> str:
         """mode, placement, rate, scaling or combination."""
-        return ("mode", "placement", "rate", "scaling", "combination")[int(self.code[2]) - 1]
+        return GROUPS[int(self.code[2]) - 1]
 
     @property
     def summary(self) -> str:

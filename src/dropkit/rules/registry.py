@@ -8,9 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from dropkit.errors import SettingError
-from dropkit.rules.base import Rule
-
-GROUPS = ("mode", "placement", "rate", "scaling", "combination")
+from dropkit.rules.base import GROUPS, Rule
 
 
 @cache
