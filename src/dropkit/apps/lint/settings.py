@@ -40,8 +40,9 @@ def found(paths: Iterable[Path]) -> Settings:
         if not all(start.is_relative_to(folder) for start in starts):
             continue
         file = folder / "pyproject.toml"
-        if file.is_file() and "dropkit" in _tables(file).get("tool", {}):
-            return read(file)
+        tables = _tables(file) if file.is_file() else {}
+        if "dropkit" in tables.get("tool", {}):
+            return _settings(file, tables)
     return Settings()
 
 
@@ -51,7 +52,11 @@ def read(file: Path) -> Settings:
     Raises:
         SettingError: it cannot be read, or says what means nothing; the message has the nearest.
     """
-    table = _tables(file).get("tool", {}).get("dropkit", {}).get("lint", {})
+    return _settings(file, _tables(file))
+
+
+def _settings(file: Path, tables: dict[str, Any]) -> Settings:
+    table = tables.get("tool", {}).get("dropkit", {}).get("lint", {})
     if not isinstance(table, dict):
         raise SettingError(f"{file}: expected a table [tool.dropkit.lint]; got {table!r}")
     for key in table:
