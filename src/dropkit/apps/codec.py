@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,7 +29,7 @@ def encode(value: object) -> Json:
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return next(word for word, special in _SPECIAL.items() if repr(special) == repr(value))

@@ -67,7 +67,4 @@ def _edit(finding: Finding) -> dict[str, Any] | None:
     if finding.edit is None:
         return None
     of = "model" if isinstance(finding.edit, Edit) else "source"
-    fields: dict[str, Any] = codec.encode(finding.edit)
-    if isinstance(finding.edit, Edit):
-        fields["arguments"] = dict(finding.edit.arguments)
-    return {"of": of, **fields}
+    return {"of": of, **codec.encode(finding.edit)}
