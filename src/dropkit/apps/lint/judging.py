@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dropkit.apps.lint.walking import Found
@@ -87,7 +87,7 @@ def _mend(
             write(Path(file.path), fresh, data)
     except (FolderError, UnicodeError) as error:
         left = judged(file, task.rules, allow)
-        return Outcome(Linted(left.findings, left.allowed, left.unused, (*left.unseen, str(error))))
+        return Outcome(replace(left, unseen=(*left.unseen, str(error))))
     patch = difference(file.path, file.text, result.text)
     return Outcome(result.left, result.fixed, patch, fresh)
 
@@ -98,9 +98,7 @@ def _notebook(data: bytes, found: Found, task: Task, allow: Sequence[str]) -> Ou
     if isinstance(file, Unreadable):
         return _unseen(str(file))
     linted = judged(file, task.rules, allow)
-    return Outcome(
-        Linted(linted.findings, linted.allowed, linted.unused, (*unseen, *linted.unseen))
-    )
+    return Outcome(replace(linted, unseen=(*unseen, *linted.unseen)))
 
 
 def _unseen(why: str) -> Outcome:
