@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dropkit.apps.targets.inputs import sized, values
 from dropkit.apps.targets.target import Inputs, Target
 from dropkit.apps.targets.telling import last_line
 from dropkit.errors import InputError, MissingExtraError
@@ -114,23 +115,19 @@ def _inputs(model: Any, config: Any) -> Inputs | None:
     """What its main input looks like, as its configuration has it."""
     import torch
 
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = next((p.device.type for p in model.parameters()), "cpu")
     text = config.get_text_config()
     size = int(getattr(text, "vocab_size", 0) or 0)
     name = str(getattr(model, "main_input_name", "input_ids"))
     shape, is_ids = _main_shape(name, config, text)
     if shape is None:
         return None
-    count = 1
-    for length in shape:
-        count *= length
-    values = torch.arange(count)
-    tensor = (values % max(size, 2)) if is_ids else torch.sin(1.7 * values + 0.5)
-    given = {name: tensor.reshape(shape).to(device)}
+    bound = max(size, 2)
+    dtype = torch.int64 if is_ids else torch.float32
+    given = {name: values(shape, dtype, bound, device)}
     if getattr(config, "is_encoder_decoder", False) and hasattr(model, "get_decoder"):
-        ids = torch.arange(BATCH * LENGTH).reshape(BATCH, LENGTH) % max(size, 2)
-        given["decoder_input_ids"] = ids.to(device)
-    said = ", ".join(f"{key}={'x'.join(map(str, value.shape))}" for key, value in given.items())
+        given["decoder_input_ids"] = values((BATCH, LENGTH), torch.int64, bound, device)
+    said = ", ".join(f"{key}={sized(value.shape)}" for key, value in given.items())
     return Inputs((), given, said)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dropkit.apps.targets.inputs import values
+from dropkit.apps.targets.inputs import sized, values
 from dropkit.apps.targets.target import Inputs
 from dropkit.apps.targets.telling import required
 from dropkit.errors import InputError
@@ -53,8 +53,7 @@ def guess(model: nn.Module) -> Inputs:
 
 def _inputs(tensors: list[Tensor], names: list[str]) -> Inputs:
     said = ", ".join(
-        f"{name}={'x'.join(map(str, tensor.shape))}"
-        for name, tensor in zip(names, tensors, strict=False)
+        f"{name}={sized(tensor.shape)}" for name, tensor in zip(names, tensors, strict=False)
     )
     return Inputs(tuple(tensors), {}, said)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from dropkit.apps.targets.target import Inputs
@@ -26,7 +27,7 @@ LARGEST = 1 << 32
 """Elements of one input: 16 GB as float32."""
 
 
-def parsed(specs: Sequence[str], device: str = "cpu") -> Inputs:
+def parsed(specs: Sequence[str]) -> Inputs:
     """The inputs that specifications ask for, with the same values each time.
 
     Raises:
@@ -35,7 +36,7 @@ def parsed(specs: Sequence[str], device: str = "cpu") -> Inputs:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for spec in specs:
-        name, value = _one(spec, device)
+        name, value = _one(spec)
         if name in kwargs:
             raise SettingError(f"--input {name} was given twice")
         if name:
@@ -57,7 +58,7 @@ def taken(given: Any, what: str) -> Inputs:
     return Inputs((given,))
 
 
-def _one(spec: str, device: str) -> tuple[str, Tensor]:
+def _one(spec: str) -> tuple[str, Tensor]:
     import torch
 
     found = _SPEC.fullmatch(spec.strip())
@@ -81,12 +82,15 @@ def _one(spec: str, device: str) -> tuple[str, Tensor]:
             f"expected a bound above 0 of whole numbers; got {printable(spec)!r}. Numbers below "
             "30522 are :int64<30522"
         )
-    count = 1
-    for size in shape:
-        count *= size
+    count = prod(shape)
     if count > LARGEST:
         raise SettingError(f"--input {printable(spec)} has {count:,} elements; try a smaller batch")
-    return found["name"] or "", values(shape, getattr(torch, dtype), bound, device)
+    return found["name"] or "", values(shape, getattr(torch, dtype), bound)
+
+
+def sized(shape: Iterable[int]) -> str:
+    """A shape as it is typed: 8x3x224x224."""
+    return "x".join(map(str, shape))
 
 
 def values(
@@ -97,9 +101,7 @@ def values(
 
     if device == "meta":
         return torch.empty(shape, dtype=dtype, device="meta")
-    count = 1
-    for size in shape:
-        count *= size
+    count = prod(shape)
     if dtype.is_floating_point or dtype.is_complex:
         waves = torch.arange(count, dtype=torch.float32).mul_(1.7).add_(0.5).sin_()
         return waves.to(dtype).reshape(shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dropkit.apps.targets.inputs import sized
 from dropkit.apps.targets.telling import required
 from dropkit.inspection.showing import printable
 
@@ -44,7 +45,7 @@ def _layer(error: BaseException, model: nn.Module) -> str:
             if not expected or given is None:
                 return ""
             path = paths.get(id(module)) or "the model itself"
-            got = f"{'x'.join(map(str, given.shape)) or 'a number'} of {str(given.dtype)[6:]}"
+            got = f"{sized(given.shape) or 'a number'} of {str(given.dtype)[6:]}"
             return f"{printable(path)} ({type(module).__name__}) expected {expected}; it got {got}"
     return ""
 
@@ -66,7 +67,7 @@ def _expected(module: nn.Module) -> str:
         order = "BATCHxTIME" if module.batch_first else "TIMExBATCH"
         return f"{order}x{module.input_size}"
     if isinstance(module, nn.LayerNorm):
-        return "...x" + "x".join(map(str, module.normalized_shape))
+        return "...x" + sized(module.normalized_shape)
     if isinstance(module, nn.MultiheadAttention):
         return f"...x{module.embed_dim}"
     name = type(module).__name__
