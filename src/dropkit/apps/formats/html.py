@@ -12,7 +12,7 @@ from dropkit.apps.formats import pages, reading
 from dropkit.apps.formats.grouping import groups
 from dropkit.apps.formats.look import Look
 from dropkit.inspection.showing import HEADINGS, printable, rows, title
-from dropkit.records import SEVERITIES, Report
+from dropkit.records import Report
 from dropkit.rules.base import SECTIONS, Rule
 
 MOST_GROUPS, MOST_ROWS, MOST_LINES = 300, 400, 100
@@ -58,10 +58,8 @@ def _context(report: Report, look: Look) -> dict[str, Any]:
 
 
 def _cards(report: Report) -> list[tuple[str, int, str]]:
-    counted = [
-        (severity + "s", sum(finding.severity == severity for finding in report.findings), severity)
-        for severity in SEVERITIES
-    ]
+    counts = reading.counts(report.findings)
+    counted = [(f"{severity}s", number, severity) for severity, number in counts.items()]
     sites = [("sites", len(report.sites), "")] if report.sites else []
     return [*counted, *sites, ("rules that judged", len(report.judged), "")]
 

@@ -12,8 +12,8 @@ from typing import Any
 from dropkit import __version__
 from dropkit.apps import codec
 from dropkit.apps.formats.look import Look
-from dropkit.apps.formats.reading import advice
-from dropkit.records import SEVERITIES, Edit, Finding, Report, Site
+from dropkit.apps.formats.reading import advice, counts
+from dropkit.records import Edit, Finding, Report, Site
 
 VERSION = 1
 
@@ -35,10 +35,7 @@ def content(report: Report) -> dict[str, Any]:
         "dropkit": __version__,
         "target": report.target,
         "worst": report.worst,
-        "counts": {
-            severity: sum(finding.severity == severity for finding in report.findings)
-            for severity in SEVERITIES
-        },
+        "counts": counts(report.findings),
         "findings": findings,
         "allowed": allowed,
         "judged": list(report.judged),

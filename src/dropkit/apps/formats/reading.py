@@ -55,10 +55,15 @@ def shown_file(file: str, root: str) -> str:
     return relative(file, root).rpartition("/site-packages/")[2]
 
 
+def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """How many of each severity, the worst first."""
+    found = Counter(finding.severity for finding in findings)
+    return {severity: found[severity] for severity in SEVERITIES}
+
+
 def tally(findings: Iterable[Finding]) -> str:
-    """How many of each severity: "2 errors, 1 note"."""
-    counts = Counter(finding.severity for finding in findings)
-    return ", ".join(count(counts[word], word) for word in SEVERITIES if counts[word])
+    """How many of each severity, in words: "2 errors, 1 note"."""
+    return ", ".join(count(number, word) for word, number in counts(findings).items() if number)
 
 
 def count(number: int, word: str) -> str:
