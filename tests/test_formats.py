@@ -146,6 +146,14 @@ def test_json_adds_sites_that_the_map_lacks() -> None:
     assert content["sites"][11]["path"] == "h.11.attn"
 
 
+def test_json_names_the_site_of_a_finding_where_two_sites_look_alike() -> None:
+    other = replace(MODEL.sites[0], path="elsewhere")
+    found = replace(MODEL.findings[0], site=other)
+    report = replace(MODEL, sites=(MODEL.sites[0],) * 2, findings=(found,))
+    content = json.loads(render(report, "json"))
+    assert content["sites"][content["findings"][0]["site"]]["path"] == "elsewhere"
+
+
 def test_json_keeps_hostile_text_as_it_is() -> None:
     content = json.loads(render(WICKED, "json"))
     assert content["target"] == WICKED.target

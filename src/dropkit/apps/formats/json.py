@@ -7,6 +7,7 @@ renamed, removed or given another meaning.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from dropkit import __version__
@@ -25,10 +26,19 @@ def write(report: Report, look: Look) -> str:
 
 def content(report: Report) -> dict[str, Any]:
     """The report as plain values; findings name their sites by their number in `sites`."""
-    sites = {site: number for number, site in reversed(list(enumerate(report.sites)))}
-    findings = [_finding(finding, sites) for finding in report.findings]
-    allowed = [_finding(finding, sites) for finding in report.allowed]
-    every = [*report.sites, *list(sites)[len(set(report.sites)) :]]
+    sites = list(report.sites)
+    numbers: dict[Site, int] = {}
+    for number, site in enumerate(sites):
+        numbers.setdefault(site, number)
+
+    def number_of(site: Site) -> int:
+        if site not in numbers:
+            numbers[site] = len(sites)
+            sites.append(site)
+        return numbers[site]
+
+    findings = [_finding(finding, number_of) for finding in report.findings]
+    allowed = [_finding(finding, number_of) for finding in report.allowed]
     return {
         "format": "dropkit-report",
         "version": VERSION,
@@ -41,11 +51,11 @@ def content(report: Report) -> dict[str, Any]:
         "judged": list(report.judged),
         "not_applicable": [{"rule": rule, "why": why} for rule, why in report.not_applicable],
         "unseen": list(report.unseen),
-        "sites": [codec.encode(site) for site in every],
+        "sites": [codec.encode(site) for site in sites],
     }
 
 
-def _finding(finding: Finding, sites: dict[Site, int]) -> dict[str, Any]:
+def _finding(finding: Finding, number_of: Callable[[Site], int]) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "code": finding.code,
@@ -55,7 +65,7 @@ def _finding(finding: Finding, sites: dict[Site, int]) -> dict[str, Any]:
         "advice": advice(finding),
         "path": finding.module,
         "place": codec.encode(finding.line),
-        "site": None if finding.site is None else sites.setdefault(finding.site, len(sites)),
+        "site": None if finding.site is None else number_of(finding.site),
         "edit": _edit(finding),
     }
 
