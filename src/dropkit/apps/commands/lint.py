@@ -17,6 +17,7 @@ from dropkit.apps.commands.delivering import (
     width,
 )
 from dropkit.apps.commands.exits import DONE, FOUND
+from dropkit.apps.counting import count
 
 if TYPE_CHECKING:
     from dropkit.apps.lint.session import Asked, Ran
@@ -112,7 +113,7 @@ def _changed(ran: Ran, asked: Asked) -> list[str]:
     fixed = sum(len(outcome.fixed) for outcome in ran.outcomes)
     files = sum(bool(outcome.fixed) for outcome in ran.outcomes)
     did = "would fix" if asked.diff else "fixed"
-    said = f"{did} {fixed:,} finding{'s' * (fixed != 1)} in {files:,} file{'s' * (files != 1)}"
+    said = f"{did} {count(fixed, 'finding')} in {count(files, 'file')}"
     return [said] if fixed else []
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from dropkit.apps.counting import count
 from dropkit.errors import SettingError
 from dropkit.inspection.showing import printable
 from dropkit.records import SEVERITIES, Finding, Report, Severity, SourceEdit
@@ -64,11 +65,6 @@ def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
 def tally(findings: Iterable[Finding]) -> str:
     """How many of each severity, in words: "2 errors, 1 note"."""
     return ", ".join(count(number, word) for word, number in counts(findings).items() if number)
-
-
-def count(number: int, word: str) -> str:
-    """A number with its word, in the plural where it has to be."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def summary(report: Report, command: str) -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dropkit.apps.counting import count
 from dropkit.apps.formats import reading
 from dropkit.apps.formats.grouping import Group, Item, groups
 from dropkit.apps.formats.look import Look
@@ -109,7 +110,7 @@ def _aside(report: Report, pen: Pen) -> Iterator[str]:
         said.append(f"Not seen either: {len(report.unseen) - _MOST_UNSEEN} more (--format json).")
     if report.allowed:
         rules = sorted({printable(finding.rule, 80) for finding in report.allowed})
-        number = reading.count(len(report.allowed), "finding")
+        number = count(len(report.allowed), "finding")
         said += pen.filled(f"Allowed: {number} ({', '.join(rules)}).", "", "quiet", "  ")
     yield from said
     if said:
@@ -122,8 +123,8 @@ def _unjudged(report: Report, pen: Pen) -> list[str]:
     reasons = reading.reasons(report)
     words = [f"{why} ({_named(rules)})" for why, rules in reasons[:_MOST_REASONS]]
     more = len(reasons) - _MOST_REASONS
-    words += [f"{reading.count(more, 'other reason')} (--format json)"] if more > 0 else []
-    number = reading.count(len(report.not_applicable), "rule")
+    words += [f"{count(more, 'other reason')} (--format json)"] if more > 0 else []
+    number = count(len(report.not_applicable), "rule")
     return pen.filled(f"Not applicable: {number}: {'; '.join(words)}.", "", "quiet", "  ")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dropkit.apps.counting import count
 from dropkit.apps.lint import baseline, settings
 from dropkit.apps.lint.judging import Outcome, Task, judge_bytes
 from dropkit.apps.lint.running import Allowing, judge_all
@@ -75,8 +76,7 @@ def run(asked: Asked) -> Ran:
     parts = [outcome.linted for outcome in outcomes]
     if asked.unused_allowances:
         parts = [replace(part, findings=(*part.findings, *part.unused)) for part in parts]
-    number = f"{files:,} file" + "s" * (files != 1)
-    target = f"{', '.join(asked.paths)}: {number}"
+    target = f"{', '.join(asked.paths)}: {count(files, 'file')}"
     report = gathered(target, rules, [*parts, Linted(unseen=tuple(unseen))])
     notes = [] if files else ["no Python file or notebook was found there"]
     report = _against_baseline(report, asked, said.baseline, notes)
@@ -127,14 +127,14 @@ def _against_baseline(report: Report, asked: Asked, path: Path | None, notes: li
         if path is None:
             raise SettingError("--write-baseline needs to know where: try --baseline FILE with it")
         number = baseline.save(path, report.findings)
-        notes.append(f"{path} has {number:,} finding{'s' * (number != 1)}")
+        notes.append(f"{path} has {count(number, 'finding')}")
         return replace(report, findings=(), allowed=(*report.allowed, *report.findings))
     if path is None:
         return report
     new, old, gone = baseline.split(report.findings, baseline.load(path), path)
     if gone:
-        known = "finding is" if gone == 1 else "findings are"
-        notes.append(f"{gone:,} {known} gone from {path}; --write-baseline takes out what is")
+        known = count(gone, "finding is", "findings are")
+        notes.append(f"{known} gone from {path}; --write-baseline takes out what is")
     return replace(report, findings=tuple(new), allowed=(*report.allowed, *old))
 
 

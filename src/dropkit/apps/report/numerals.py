@@ -79,11 +79,6 @@ def _places(metric: Metric, interval: Interval) -> int:
     return min(1, decimals(spread)) if metric.percent else decimals(spread)
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def clip(text: str, limit: int = 60) -> str:
     """A user's text on one line, cut where it is too long for a table or figure."""
     seen = text[: 4 * limit]  # a cell may hold megabytes

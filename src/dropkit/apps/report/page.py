@@ -10,12 +10,12 @@ import jinja2
 from markupsafe import Markup, escape
 
 from dropkit.apps.clock import words
+from dropkit.apps.counting import count
 from dropkit.apps.report import curve_figures, row_figures, search_figures
 from dropkit.apps.report.judgement import Judgement, judge, reading, winner
 from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import (
     clip,
-    count,
     decimals,
     difference_range,
     difference_text,

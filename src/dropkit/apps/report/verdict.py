@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dropkit.apps.clock import words
+from dropkit.apps.counting import count
 from dropkit.apps.report.judgement import (
     OVERFITS,
     OVERFITS_A_LITTLE,
@@ -19,7 +20,6 @@ from dropkit.apps.report.judgement import (
 from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import (
     clip,
-    count,
     decimals,
     difference_range,
     difference_text,
