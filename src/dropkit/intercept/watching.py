@@ -3,7 +3,6 @@
 Two modes of torch see it. Below, every operator as it is dispatched, whoever calls it and in
 whatever language: what is tagged as drawing from a generator draws. Above, where it is wanted, the
 functions of torch that drop, with the rate that they were given and whether they were switched on.
-Hooks on all modules of the process (and none on the model's own) tell within which module.
 
 A tensor is known by its storage. So views are what they are views of, and what is written in place
 is seen; a storage that is used again was first given a new value, which was seen as well.
@@ -15,18 +14,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.intercept.attaching import OPENED
-from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, TORCH, Facts, facts
+from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
 from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
 from dropkit.intercept.operations import operation
 from dropkit.intercept.trace import (
@@ -41,9 +38,8 @@ from dropkit.intercept.trace import (
     Where,
     shape_of,
 )
-from dropkit.records import Place
+from dropkit.intercept.within import Within, hooked
 
-_OURS = __file__[: -len("intercept/watching.py")]
 _SCALARS = (int, float)
 _Key = tuple[int, int]
 _CUTS = ("select", "slice", "unbind", "split", "chunk")
@@ -60,27 +56,15 @@ def watching(model: nn.Module, *, calls: bool = True, still: bool = False) -> It
     """
     watch = Watch(model)
     with ExitStack() as stack:
-        stack.callback(_unhook, watch)  # first, so that no interrupt leaves a hook behind
+        stack.enter_context(hooked(watch.within))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        hooks.register_module_forward_pre_hook(watch.before)
-        hooks.register_module_forward_hook(watch.after, always_call=True)
         if calls:
             stack.enter_context(_Calls(watch, still))
         stack.enter_context(_Operators(watch, still))
-        yield watch
-
-
-def _unhook(watch: Watch) -> None:
-    """Take back the hooks on all modules of the process."""
-    held: Any
-    for held, mine in (
-        (hooks._global_forward_pre_hooks, watch.before),
-        (hooks._global_forward_hooks, watch.after),
-    ):
-        for number, hook in list(held.items()):
-            if hook == mine:
-                del held[number]
-                hooks._global_forward_hooks_always_called.pop(number, None)
+        try:
+            yield watch
+        finally:
+            watch.trace.threads = watch.within.elsewhere
 
 
 class Watch:
@@ -88,12 +72,9 @@ class Watch:
 
     def __init__(self, model: nn.Module) -> None:
         self.trace = Trace()
-        self.thread = get_ident()
-        self.model = model
-        self.paths = _paths(model)
-        self.within: list[tuple[str, nn.Module]] = [("", model)]
+        self.within = Within(model, self._met, self.trace.ran.add)
+        self.within.entry = sys._getframe(3)
         self.calls: list[Call] = []
-        self.entry = sys._getframe(3)
         self.values: dict[_Key, Node] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             origin = PARAMETER if isinstance(tensor, nn.Parameter) else 0
@@ -111,55 +92,22 @@ class Watch:
 
     # ---- modules
 
-    def before(self, module: nn.Module, _: object) -> None:
-        """A module begins."""
-        if get_ident() != self.thread:
-            self.trace.threads |= id(module) in self.paths
-            return
-        path = self.paths.get(id(module))
-        if path is None:  # of what the model has come to hold since
-            self.paths = _paths(self.model)
-            path = self.paths.get(id(module))
-        if path is None:
-            outer = self.within[-1][0]
-            path = f"{outer}.{type(module).__name__}" if outer else type(module).__name__
-            self.within.append((path, module))
-            self.trace.built.append(self.where())
-            self.trace.strangers.append(module)
-        else:
-            self.within.append((path, module))
-            self.trace.ran.add(path)
-
-    def after(self, module: nn.Module, _: object, __: object) -> None:
-        """A module ended, or raised."""
-        if get_ident() == self.thread and any(inner is module for __, inner in self.within[1:]):
-            while self.within.pop()[1] is not module:
-                pass
+    def _met(self, module: nn.Module) -> None:
+        """A module ran that is none of the model's."""
+        self.trace.built.append(self.where())
+        self.trace.strangers.append(module)
 
     def where(self) -> Where:
         """Where the model is."""
-        path, module = self.within[-1]
-        place, instruction = self._line()
+        path, module = self.within.innermost
+        place, instruction = self.within.line()
         number = len(self.trace.nodes)
         return Where(path, type(module).__name__, place, instruction, module.training, number)
-
-    def _line(self) -> tuple[Place | None, int]:
-        frame: FrameType | None = sys._getframe(1)
-        made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
-        while frame is not None and frame is not self.entry:
-            file = frame.f_code.co_filename
-            if file.startswith("<"):
-                made = made or frame.f_lasti
-            elif not file.startswith((*TORCH, _OURS)):
-                name = frame.f_code.co_qualname
-                return Place(file, frame.f_lineno, name), made or frame.f_lasti
-            frame = frame.f_back
-        return None, made
 
     # ---- values
 
     def _know(self, tensor: Tensor, name: str, origin: int) -> None:
-        path, module = self.within[-1]
+        path, module = self.within.innermost
         shape = shape_of(tensor)
         node = Node(len(self.trace.nodes), name, (), origin, shape, path, type(module).__name__)
         self.trace.nodes.append(node)
@@ -187,7 +135,7 @@ class Watch:
         draws = known.draws(args, kwargs)
         if draws and known.mutates:
             inputs = ()  # what was there is written over
-        path, module = self.within[-1]
+        path, module = self.within.innermost
         node = Node(
             number=len(self.trace.nodes),
             name=known.name,
@@ -261,7 +209,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.still and facts(func).name == "dropout" and facts(func).dropped(args, kwargs):
             return args[0].clone()
         result = func(*args, **kwargs)
-        if get_ident() == self.watch.thread:
+        if get_ident() == self.watch.within.thread:
             self.watch.saw(func, args, kwargs, result)
         return result
 
@@ -287,7 +235,7 @@ class _Calls(TorchFunctionMode):
                 return OPENED(*args, **kwargs)
         found = operation(func, args, kwargs)
         watch = self.watch
-        if found is None or watch.calls or get_ident() != watch.thread:
+        if found is None or watch.calls or get_ident() != watch.within.thread:
             return func(*args, **kwargs)
         name = "dropout_p" if found.is_attention else "p"
         if self.still:
@@ -348,11 +296,6 @@ def uncompiled(model: nn.Module) -> nn.Module:
     """What `torch.compile` wraps; any other model itself."""
     inner: nn.Module = getattr(model, "_orig_mod", model)
     return inner
-
-
-def _paths(model: nn.Module) -> dict[int, str]:
-    """By identity of a module: where the model holds it, the first place where it does."""
-    return {id(module): path for path, module in reversed(list(model.named_modules()))}
 
 
 def _storage(tensor: Tensor) -> _Key:

@@ -1,0 +1,108 @@
+"""Where in a model a thread is.
+
+It is followed by hooks on all modules of the process, and none on the model's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from types import FrameType
+
+from torch import nn
+from torch.nn.modules import module as hooks
+
+from dropkit.intercept.facts import TORCH
+from dropkit.records import Place
+
+_OURS = __file__[: -len("intercept/within.py")]
+
+
+class Within:
+    """The modules of a model that one thread is within, the innermost last."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stranger: Callable[[nn.Module], None] | None = None,
+        began: Callable[[str], None] | None = None,
+    ) -> None:
+        """`stranger` is told of modules that are not the model's, `began` of each that is."""
+        self.model = model
+        self.thread = get_ident()
+        self.paths = _paths(model)
+        self.stack: list[tuple[str, nn.Module]] = [("", model)]
+        self.elsewhere = False
+        """Whether parts of the model ran in other threads."""
+        self.entry: FrameType | None = None
+        """Of the caller: lines are looked for within."""
+        self._stranger, self._began = stranger, began
+
+    def before(self, module: nn.Module, _: object) -> None:
+        """A module begins."""
+        if get_ident() != self.thread:
+            self.elsewhere |= id(module) in self.paths
+            return
+        path = self.paths.get(id(module))
+        if path is None:  # of what the model has come to hold since
+            self.paths = _paths(self.model)
+            path = self.paths.get(id(module))
+        if path is not None:
+            self.stack.append((path, module))
+            if self._began is not None:
+                self._began(path)
+            return
+        outer = self.stack[-1][0]
+        self.stack.append((f"{outer}.{type(module).__name__}".removeprefix("."), module))
+        if self._stranger is not None:
+            self._stranger(module)
+
+    def after(self, module: nn.Module, _: object, __: object) -> None:
+        """A module ended, or raised."""
+        if get_ident() == self.thread and any(inner is module for __, inner in self.stack[1:]):
+            while self.stack.pop()[1] is not module:
+                pass
+
+    @property
+    def innermost(self) -> tuple[str, nn.Module]:
+        """Path and module."""
+        return self.stack[-1]
+
+    def line(self) -> tuple[Place | None, int]:
+        """The innermost line that is neither torch's nor ours, and its instruction."""
+        frame: FrameType | None = sys._getframe(1)
+        made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
+        while frame is not None and frame is not self.entry:
+            file = frame.f_code.co_filename
+            if file.startswith("<"):
+                made = made or frame.f_lasti
+            elif not file.startswith((*TORCH, _OURS)):
+                name = frame.f_code.co_qualname
+                return Place(file, frame.f_lineno, name), made or frame.f_lasti
+            frame = frame.f_back
+        return None, made
+
+
+@contextmanager
+def hooked(within: Within) -> Iterator[None]:
+    """Follow the modules for as long as the block lasts."""
+    try:
+        hooks.register_module_forward_pre_hook(within.before)
+        hooks.register_module_forward_hook(within.after, always_call=True)
+        yield
+    finally:
+        for held, mine in (
+            (hooks._global_forward_pre_hooks, within.before),
+            (hooks._global_forward_hooks, within.after),
+        ):
+            for number, hook in list(held.items()):
+                if hook == mine:
+                    del held[number]
+                    hooks._global_forward_hooks_always_called.pop(number, None)
+
+
+def _paths(model: nn.Module) -> dict[int, str]:
+    """By identity of a module: where the model holds it, the first place where it does."""
+    return {id(module): path for path, module in model.named_modules()}
