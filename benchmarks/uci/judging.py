@@ -1,0 +1,71 @@
+"""What the mean of many draws is worth, and their mixture: in float64, and never kept."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from benchmarks.uci.population import Weights, forward
+from benchmarks.uci.tables import Material
+from torch import Tensor
+
+from dropkit.kernel import derive
+
+CELLS = 1 << 19
+"""Activations of one pass: what the cache holds."""
+
+
+class Mixture:
+    """Draws of a prediction as they come: their mean, and log p(truth) with normal noise.
+
+    log p = logsumexp(-tau (y - y_t)^2 / 2) - log T - log(2 pi) / 2 + log(tau) / 2, over draws t.
+    """
+
+    def __init__(self, truth: Tensor, tau: Tensor) -> None:
+        """`truth` is (members, rows) and `tau` (members,)."""
+        self._truth, self._tau, self._count = truth, tau[:, None], 0
+        self._sum = torch.zeros_like(truth)
+        self._log = torch.full_like(truth, -torch.inf)
+
+    def add(self, draws: Tensor) -> None:
+        """Take in (members, draws, rows)."""
+        self._count += draws.shape[1]
+        self._sum += draws.sum(1)
+        exponent = (draws - self._truth[:, None]).square_().mul_(-0.5 * self._tau[:, None])
+        self._log = torch.logaddexp(self._log, exponent.logsumexp(1))
+
+    def rmse(self) -> Tensor:
+        """Of the mean of the draws: (members,)."""
+        return (self._sum / self._count - self._truth).square().mean(1).sqrt()
+
+    def log_likelihood(self) -> Tensor:
+        """Mean over the rows: (members,)."""
+        constant = -math.log(self._count) - 0.5 * math.log(2.0 * math.pi)
+        return (self._log + constant + 0.5 * self._tau.log()).mean(1)
+
+
+@torch.no_grad()
+def judged(
+    weights: Weights, material: Material, rate: float, tau: Tensor, draws: int, key: int
+) -> tuple[Tensor, Tensor]:
+    """RMSE and log-likelihood of `draws` draws, both as `tau`: (copies, splits)."""
+    copies, splits = tau.shape
+    rows = material.truth.shape[1]
+    cells = rows * weights.hidden
+    members = max(1, min(copies * splits, CELLS // cells))
+    stride = max(1, min(draws, CELLS // (cells * members)))
+    taus, found = tau.reshape(-1).double(), []
+    for start in range(0, copies * splits, members):
+        part = slice(start, min(start + members, copies * splits))
+        of = torch.arange(part.start, part.stop) % splits
+        mixture = Mixture(material.truth[of], taus[part])
+        x, network = material.judged_x[of][:, :, None], weights.part(part)
+        middle, spread = material.middle[of, None], material.spread[of, None]
+        for at in range(0, draws, stride):
+            count = min(stride, draws - at)
+            tiled = x.expand(-1, -1, count, -1).flatten(2)
+            outputs = forward(network, tiled, rate, derive(key, start, at))[2]
+            mixture.add((outputs * spread + middle).unflatten(1, (count, rows)))
+        found.append(torch.stack([mixture.rmse(), mixture.log_likelihood()]))
+    rmse, likelihood = torch.cat(found, 1).unflatten(1, (copies, splits))
+    return rmse, likelihood
