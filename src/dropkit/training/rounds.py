@@ -141,7 +141,7 @@ class Round:
         members = list(self._members(trial))
         prediction = self._prediction(trial)
         replicates = self._judge.replicates(prediction)
-        places = _places(self._folds)
+        places = fold_places(self._folds)
         record = Trial(
             origin=self.origins[trial],
             cocktail=self.cocktails[trial],
@@ -165,7 +165,7 @@ class Round:
         self._rung, self._left, self.work = values["rung"], list(values["left"]), values["work"]
 
 
-def _places(folds: Sequence[Tensor]) -> list[Tensor]:
+def fold_places(folds: Sequence[Tensor]) -> list[Tensor]:
     """Where each fold's rows stand in `Judge.truth`."""
     ends = list(accumulate(len(fold) for fold in folds))
     return [torch.arange(end - len(fold), end) for fold, end in zip(folds, ends, strict=True)]

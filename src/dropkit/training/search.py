@@ -28,7 +28,8 @@ from dropkit.training.model import Model
 from dropkit.training.outputs import Readout
 from dropkit.training.plan import plan
 from dropkit.training.population import Material, Pace, Population
-from dropkit.training.rounds import Result, Round
+from dropkit.training.rounds import Result, Round, fold_places
+from dropkit.training.thinning import Kind, Network, Rates, draws
 
 _SLICE = 0.1
 """Seconds of training per call of `advance`; the length of a slice does not touch the result."""
@@ -299,11 +300,33 @@ class Search:
     def model(self) -> Model:
         """The ensemble that validation chose so far."""
         now = self._stands()
-        networks = [(now.results[index].weights, weight) for index, weight in now.weights]
+        networks = [
+            (now.results[index].weights, weight, Rates.of(now.results[index].trial.cocktail))
+            for index, weight in now.weights
+        ]
         shape = self._material.shape
         return Model.of(
             self._schema, self._encoder, self._readout, shape, networks, now.temperature
         )
+
+    def draws(self, count: int, key: int, most: int) -> tuple[Tensor, Tensor]:
+        """The draws of about `most` validation rows, as of `Model.draws`, and their truth.
+
+        A row is sampled by the networks that did not train on it: of each chosen trial the one of
+        the row's fold. They chose their epoch by it, and the ensemble was chosen by it.
+        """
+        now, material = self._stands(), self._material
+        kind = Kind(material.shape, material.layout, self._encoder.bins(), self._readout)
+        shares = [weight for _, weight in now.weights]
+        rows, parts, truth = material.rows.to("cpu"), [], []
+        for fold, (held, places) in enumerate(
+            zip(self._folds, fold_places(self._folds), strict=True)
+        ):
+            networks = [_network(now.results[index], fold) for index, _ in now.weights]
+            few = torch.linspace(0, len(held) - 1, _few(len(held), most, len(self._truth))).long()
+            parts.append(draws(kind, networks, shares, rows[held[few]], key, range(count)))
+            truth.append(self._truth[places[few]])
+        return torch.cat(parts, 1), torch.cat(truth)
 
     def outcome(self) -> Outcome:
         """What was tried, what won and what each regularizer bought, for a report."""
@@ -358,6 +381,19 @@ class Search:
                     self._go_on()
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFolderError(f"the checkpoint does not fit this search: {error!r}") from error
+
+
+def _network(result: Result, fold: int) -> Network:
+    """The network of a trial that did not train on a fold's rows."""
+    weights = {
+        name: value[fold : fold + 1].cpu().double() for name, value in result.weights.items()
+    }
+    return Network(weights, Rates.of(result.trial.cocktail))
+
+
+def _few(rows: int, most: int, all_rows: int) -> int:
+    """A fold's part of at most so many rows of all folds, at least one."""
+    return min(rows, max(1, rows * most // all_rows))
 
 
 def _step_seconds(population: Population, limit: float) -> float:
