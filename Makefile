@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -60,6 +60,9 @@ bench-kernel: $(VENV)/ready-bench-kernel ## what a mask costs, and a training st
 
 conformance: $(VENV)/ready-bench-kernel ## holds the field's dropouts against what they claim; writes docs/conformance.md
 	$(BIN)/python benchmarks/conformance.py --markdown docs/conformance.md
+
+reproduce-uci: $(VENV)/ready ## the UCI table of Gal & Ghahramani 2016 (an hour or two); goes on where it stopped; writes docs/uci.md
+	GOMP_SPINCOUNT=5000 $(BIN)/python -m benchmarks.uci $(if $(UCI),--data $(UCI)) --write docs/uci.md
 
 bench-tables: $(VENV)/ready-bench ## dropkit and its peers on nine tables (hours); continues where it stopped
 	$(BIN)/python benchmarks/tables.py

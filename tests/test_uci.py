@@ -19,7 +19,9 @@ from dropkit.kernel import Stream, derive
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not installed
 from benchmarks.uci import population, protocol
 from benchmarks.uci.judging import Mixture, judged
-from benchmarks.uci.tables import Table, for_choosing, for_testing, load
+from benchmarks.uci.page import lead, page, score, shown
+from benchmarks.uci.published import PUBLISHED, Score
+from benchmarks.uci.tables import NAMES, Table, for_choosing, for_testing, load
 
 COLUMNS, HIDDEN, SPLITS, COPIES, ROWS, EPOCHS = 3, 5, 2, 2, 150, 3
 RATE, KEY = 0.2, 11
@@ -316,3 +318,34 @@ def test_judging_is_of_draws(folder: Path) -> None:
     alone = (own - material.truth.repeat(2, 1)).square().mean((0, 2)).sqrt()
     assert (rmse.reshape(-1) < alone).all()
     assert likelihood.shape == (2, 3) and likelihood.isfinite().all()
+
+
+def test_better_is_lower_for_an_error_and_higher_for_a_likelihood() -> None:
+    published = Score(2.0, 0.5)
+    assert lead(Score(1.0, 0.1), published, "rmse") == 2.0
+    assert lead(Score(1.0, 0.1), published, "log_likelihood") == -2.0
+
+
+def test_digits_follow_the_error() -> None:
+    assert shown(Score(0.000743, 0.000046)) == "0.000743 ± 0.000046"
+    assert shown(Score(4.014226, 0.036771)) == "4.014 ± 0.037"
+    assert shown(Score(-2.401936, 0.5)) == "-2.40 ± 0.50"
+
+
+def test_every_table_is_published_somewhere() -> None:
+    assert set(PUBLISHED) == set(NAMES)
+
+
+def test_a_page_is_of_tables_that_are_done(folder: Path, tmp_path: Path) -> None:
+    """Wrong: a mean over the splits that happen to be there."""
+    settings = protocol.Settings(multiplier=1, draws=20)
+    record = protocol.run("yacht", folder, tmp_path / "out", settings, say=lambda _: None)
+    tested = [value for one in record["tests"].values() for value in one["rmse"][0]]
+    assert score(record, "rmse").mean == pytest.approx(np.mean(tested))
+    assert score(record, "rmse").error == pytest.approx(np.std(tested) / 3**0.5)
+    whole = page(tmp_path / "out")
+    assert f"| Yacht | 1.11 ± 0.09 | 0.666 ± 0.049 | {shown(score(record, 'rmse'))} |" in whole
+    assert "multiplier 1, draws 20, seed 0" in whole and "| Boston |" not in whole
+    record["tests"].popitem()
+    protocol.save(tmp_path / "out" / "yacht.json", record)
+    assert "| Yacht |" not in page(tmp_path / "out")

@@ -1,9 +1,9 @@
 """The table of Gal & Ghahramani 2016, by its publishers' protocol of 2018: `make reproduce-uci`.
 
-    python -m benchmarks.uci [TABLE ...] [--data DIR] [--out DIR] [--jobs N]
+    python -m benchmarks.uci [TABLE ...] [--data DIR] [--out DIR] [--jobs N] [--write PAGE]
 
 A file of JSON for each table goes to --out, written again after each rate; what is in it already is
-not run again.
+not run again. With --write a page is made of all that is there (docs/uci.md is one).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.uci.page import page
 from benchmarks.uci.protocol import Settings, prepare, run
 from benchmarks.uci.tables import DEFAULT, NAMES
 
 from dropkit.apps.devices import cores
 from dropkit.errors import DropkitError
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "uci"
+RESULTS = Path("build/uci")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--draws", type=int, default=10_000, help="at test (10000)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--jobs", type=int, default=cores(), help="processes (one for each core)")
+    made.add_argument("--write", type=Path, help="a page of the results")
     return made
 
 
@@ -46,6 +48,8 @@ def main() -> None:
             run(name, args.data, args.out, settings, max(1, args.jobs))
     except DropkitError as error:
         sys.exit(f"Error: {error}")
+    if args.write:
+        args.write.write_text(page(args.out), "utf-8")
 
 
 if __name__ == "__main__":
