@@ -17,6 +17,7 @@ from dropkit.errors import (
     InputError,
     MissingExtraError,
     ModelFolderError,
+    SamplingError,
     SettingError,
     TableError,
     TargetError,
@@ -36,6 +37,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelFolderError",
+    "SamplingError",
     "SettingError",
     "TableError",
     "TargetError",
@@ -48,6 +50,7 @@ __all__ = [
     "load",
     "nn",
     "restore",
+    "sample",
     "sites",
     "testing",
 ]
@@ -61,6 +64,7 @@ _LATE = {
     "guard": "dropkit.apps.guard",
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
+    "sample": "dropkit.posterior.sampling",
     "sites": "dropkit.inspection.sitemap",
 }
 _ROOMS = {"functional", "nn", "testing"}
@@ -72,6 +76,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.apps.guard import guard
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
+    from dropkit.posterior.sampling import sample
     from dropkit.rules.auditing import audit
 else:
 

@@ -12,7 +12,8 @@
     │   └── ModelFolderError         a model folder that is damaged, altered or from another version
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
     ├── ConformanceError (AssertionError)  a dropout that does not do what it claims
-    └── DropoutInInferenceError      a dropout that acted while a guarded model predicted
+    ├── DropoutInInferenceError      a dropout that acted while a guarded model predicted
+    └── SamplingError                a model whose predictions do not vary, or cannot be sampled
 
 Each message says what was expected, what came, and what to try.
 """
@@ -62,6 +63,10 @@ class ConformanceError(DropkitError, AssertionError):
 
 class DropoutInInferenceError(DropkitError):
     """A dropout that acted while a guarded model predicted; the message says which."""
+
+
+class SamplingError(DropkitError):
+    """A model whose predictions do not vary, or cannot be sampled."""
 
 
 class DropkitWarning(UserWarning):

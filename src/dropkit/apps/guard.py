@@ -15,6 +15,7 @@ from dropkit.errors import DropkitWarning, DropoutInInferenceError, SettingError
 from dropkit.inspection.events import Event, events
 from dropkit.inspection.passes import copied, tensors
 from dropkit.intercept import uncompiled, untouched, watching
+from dropkit.intercept.leaving import is_deliberate
 from dropkit.intercept.untouched import Generators
 
 _INNOCENT = ("random", "noise")
@@ -37,6 +38,8 @@ def guard(model: nn.Module) -> Guard:
     pair of hooks on the model itself; `remove` leaves no trace of it. What `torch.compile` made is
     guarded after it was made. A bare `nn.TransformerEncoderLayer` leaves its fast path, as it does
     with any hook; as a part of a model it keeps it.
+
+    Dropout that is meant passes: that of `dropkit.sample`, and of nothing else.
 
     Not seen: masks that come from a key of their own, or from NumPy or Python; and models that are
     captured as CUDA graphs.
@@ -112,7 +115,7 @@ class _Tripwire:
         if torch.compiler.is_compiling():
             return
         thread = threading.get_ident()
-        watched = thread not in self.inspecting and _is_inference(model)
+        watched = thread not in self.inspecting and _is_inference(model) and not is_deliberate()
         self.entered.setdefault(thread, []).append(Generators() if watched else None)
 
     def after(

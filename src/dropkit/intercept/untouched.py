@@ -15,10 +15,16 @@ from dropkit.errors import DropkitWarning
 from dropkit.intercept.reach import Reached, reached
 
 
-class _Part(Protocol):
+class _Given(Protocol):
     """One thing that is given back."""
 
     def restore(self) -> None: ...
+
+
+class _Part(_Given, Protocol):
+    """One thing of a model's."""
+
+    def changed(self) -> bool: ...
 
 
 class Before:
@@ -35,6 +41,10 @@ class Before:
     def restore(self) -> None:
         """The model is again what it was, and the generators are where they were."""
         _restore((self.random, *self.parts, *self.tensors))
+
+    def changed(self) -> bool:
+        """Whether anything of the model is not what it was."""
+        return any(part.changed() for part in (*self.parts, *self.tensors))
 
     def zeroed(self) -> Mapping[str, tuple[int, int]]:
         """By name of a parameter: elements that were not 0 and now are, and how many it has."""
@@ -88,7 +98,7 @@ def forgetting(model: nn.Module) -> Iterator[None]:
         _restore(part for part in parts if id(getattr(part, "container", None)) not in registries)
 
 
-def _restore(parts: Iterable[_Part]) -> None:
+def _restore(parts: Iterable[_Given]) -> None:
     """Each part, whatever happens to the others; what is interrupted is done again."""
     interrupted: KeyboardInterrupt | None = None
     lost: list[str] = []
@@ -131,6 +141,17 @@ class _Contents:
         self.version = None if tensor.is_inference() else tensor._version
         self.grad = tensor.grad if tensor.is_leaf else None
         self.is_leaf, self.requires_grad = tensor.is_leaf, tensor.requires_grad
+
+    def changed(self) -> bool:
+        """Whether anything is otherwise; what was written and is the same again counts, too."""
+        tensor = self.tensor
+        return (
+            not _lies_alike(tensor, self.data)
+            or (self.version is not None and tensor._version != self.version)
+            or (tensor.is_leaf and tensor.grad is not self.grad)
+            or (tensor.is_leaf, tensor.requires_grad) != (self.is_leaf, self.requires_grad)
+            or not _same(self.data, self.content)
+        )
 
     def restore(self) -> None:
         """Values first, then what autograd knows of them."""
@@ -192,16 +213,23 @@ class _Attributes:
         self.own = dict(vars(owner))
         self.training = owner.training if isinstance(owner, torch.jit.ScriptModule) else None
 
+    def changed(self) -> bool:
+        """Whether an attribute is another object."""
+        if self.training is not None:  # a mode that is not among the attributes
+            return bool(self.owner.training != self.training)
+        own = vars(self.owner)
+        return own.keys() != self.own.keys() or any(own[k] is not v for k, v in self.own.items())
+
     def restore(self) -> None:
         """Each attribute is again the object that it was."""
-        if self.training is not None:  # a mode that is not among the attributes
-            if self.owner.training != self.training:
-                self.owner.train(self.training)
+        if not self.changed():
+            return
+        if self.training is not None:
+            self.owner.train(self.training)
             return
         own = vars(self.owner)
-        if own.keys() != self.own.keys() or any(own[k] is not v for k, v in self.own.items()):
-            own.clear()
-            own.update(self.own)
+        own.clear()
+        own.update(self.own)
 
 
 class _Container:
@@ -211,10 +239,14 @@ class _Container:
         self.container = container
         self.content = container.copy()
 
+    def changed(self) -> bool:
+        """Whether it has other content, or in another order."""
+        return not _is_as(self.container, self.content)
+
     def restore(self) -> None:
         """It has again the same content, in the same order."""
         container, content = self.container, self.content
-        if not _is_as(container, content):
+        if self.changed():
             container.clear()
             put: Callable[[Any], None] = getattr(container, "extend", None) or container.update
             put(content)
@@ -234,6 +266,10 @@ class _State:
 
     def __init__(self, get: Callable[[], Any], put: Callable[[Any], None]) -> None:
         self.put, self.was = put, get()
+
+    def changed(self) -> bool:
+        """Nobody knows, until it is written again."""
+        return True
 
     def restore(self) -> None:
         """It goes on from where it was."""

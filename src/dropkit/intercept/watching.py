@@ -99,10 +99,7 @@ class Watch:
 
     def where(self) -> Where:
         """Where the model is."""
-        path, module = self.within.innermost
-        place, instruction = self.within.line()
-        number = len(self.trace.nodes)
-        return Where(path, type(module).__name__, place, instruction, module.training, number)
+        return self.within.where(len(self.trace.nodes))
 
     # ---- values
 

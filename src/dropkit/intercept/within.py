@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from dropkit.intercept.facts import TORCH
+from dropkit.intercept.trace import Where
 from dropkit.records import Place
 
 _OURS = __file__[: -len("intercept/within.py")]
@@ -37,7 +38,7 @@ class Within:
         self.elsewhere = False
         """Whether parts of the model ran in other threads."""
         self.entry: FrameType | None = None
-        """Of the caller: lines are looked for within."""
+        """Of who called the model."""
         self._stranger, self._began = stranger, began
 
     def before(self, module: nn.Module, _: object) -> None:
@@ -65,14 +66,24 @@ class Within:
             while self.stack.pop()[1] is not module:
                 pass
 
+    def begin_here(self) -> None:
+        """The caller is about to call the model: lines are looked for within that call."""
+        self.entry = sys._getframe(1)
+
     @property
     def innermost(self) -> tuple[str, nn.Module]:
         """Path and module."""
         return self.stack[-1]
 
-    def line(self) -> tuple[Place | None, int]:
+    def where(self, number: int = 0) -> Where:
+        """Where the model is; `number`: of the operation that comes next."""
+        path, module = self.innermost
+        place, instruction = self._line()
+        return Where(path, type(module).__name__, place, instruction, module.training, number)
+
+    def _line(self) -> tuple[Place | None, int]:
         """The innermost line that is neither torch's nor ours, and its instruction."""
-        frame: FrameType | None = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(2)
         made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
         while frame is not None and frame is not self.entry:
             file = frame.f_code.co_filename

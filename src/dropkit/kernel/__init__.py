@@ -18,7 +18,17 @@ from dropkit.kernel.autograd import diagonal, redrawn
 from dropkit.kernel.context import check_one_mask, drawn_on, recorded, traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
 from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
-from dropkit.kernel.keys import check_key, derive, draw_key, in_scope, keyed, replayed_keys, split
+from dropkit.kernel.keys import (
+    check_key,
+    derive,
+    draw_key,
+    fresh,
+    in_scope,
+    keyed,
+    replayed_keys,
+    seed_torch,
+    split,
+)
 from dropkit.kernel.mask import WORD64, Affine, Key, Mask, inverted, signed
 from dropkit.kernel.shortcut import plain_dropout
 from dropkit.kernel.streams import Stream
@@ -35,12 +45,14 @@ __all__ = [
     "Stream",
     "activated",
     "activation_dropout",
+    "check_key",
     "check_rates",
     "derive",
     "diagonal",
     "draw_key",
     "dropout",
     "dropout_add",
+    "fresh",
     "keep",
     "keyed",
     "normal",
@@ -49,6 +61,8 @@ __all__ = [
     "redrawn",
     "replayed_keys",
     "resolve_key",
+    "seed_torch",
+    "signed",
     "split",
     "subset",
     "uniform",

@@ -154,6 +154,11 @@ def fresh(generator: torch.Generator | None = None) -> int:
     return _thread.bits[0] & WORD64
 
 
+def seed_torch(key: int) -> None:
+    """Let torch's own generators, of all devices, go on from what a key names."""
+    torch.manual_seed(key >> 1)  # it takes 63 bits
+
+
 def check_key(key: Key | SupportsIndex) -> Key:
     """The key that a caller gave, if it has 64 bits."""
     if isinstance(key, Tensor):

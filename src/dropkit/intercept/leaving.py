@@ -1,0 +1,107 @@
+"""A model is sampled again and again, and is each time afterwards what it was before.
+
+The first time all that it holds is copied, compared and put back. If nothing had changed, that is
+spared later: then what takes no time to look at is looked at, and put back: modes, attributes,
+buffers, generators; and of parameters whether somebody wrote into them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from weakref import WeakSet
+
+from torch import Tensor, nn
+
+from dropkit.errors import DropkitWarning
+from dropkit.intercept.untouched import RandomState, untouched
+
+_deliberate: ContextVar[bool] = ContextVar("dropkit.deliberate", default=False)
+_calm: WeakSet[nn.Module] = WeakSet()
+"""Models that a pass was seen not to change."""
+
+
+@contextmanager
+def deliberate() -> Iterator[None]:
+    """Within, dropout at inference is meant."""
+    token = _deliberate.set(True)
+    try:
+        yield
+    finally:
+        _deliberate.reset(token)
+
+
+def is_deliberate() -> bool:
+    """Whether dropout at inference is meant, in this thread."""
+    return _deliberate.get()
+
+
+@contextmanager
+def leaving(
+    model: nn.Module, opened: Iterable[str] = (), rates: Mapping[str, float] | None = None
+) -> Iterator[None]:
+    """Whatever happens within, the model and the random state are afterwards as they were before.
+
+    Args:
+        model: any module.
+        opened: paths of modules that take themselves for training within.
+        rates: attributes, by path, that have other values within.
+    """
+    with ExitStack() as stack:
+        if model in _calm:
+            stack.enter_context(_lightly(model))
+        else:
+            before = stack.enter_context(untouched(model))
+            stack.callback(lambda: None if before.changed() else _calm.add(model))
+        for path in opened:
+            _set(stack, model.get_submodule(path), "training", True)
+        for path, rate in (rates or {}).items():
+            holder, _, name = path.rpartition(".")
+            _set(stack, model.get_submodule(holder), name, rate)
+        yield
+
+
+def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
+    stack.callback(setattr, module, name, getattr(module, name))
+    setattr(module, name, value)
+
+
+def forget(model: nn.Module) -> None:
+    """From now on a model is looked at in full."""
+    _calm.discard(model)
+
+
+@contextmanager
+def _lightly(model: nn.Module) -> Iterator[None]:
+    random = RandomState()
+    modules = list(model.modules())
+    own = [dict(vars(module)) for module in modules]
+    buffers = [(tensor, tensor.detach().clone()) for tensor in model.buffers()]
+    versions = [(name, tensor, _version(tensor)) for name, tensor in model.named_parameters()]
+    try:
+        yield
+    finally:
+        random.restore()
+        for module, was in zip(modules, own, strict=True):
+            now = vars(module)
+            if now.keys() != was.keys() or any(now[name] is not was[name] for name in was):
+                now.clear()
+                now.update(was)
+        for tensor, content in buffers:
+            if not tensor.equal(content):
+                tensor.detach().copy_(content)
+        written = [name for name, tensor, version in versions if _version(tensor) != version]
+        if written:
+            forget(model)
+            warnings.warn(
+                f"{type(model).__name__} wrote into its parameter {written[0]} as it predicted, "
+                "which it did not do at first: it could not be put back",
+                DropkitWarning,
+                stacklevel=4,
+            )
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version

@@ -1,0 +1,214 @@
+"""Which sites of a model are to act, and how they are known again when it runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, get_args
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from dropkit.errors import SamplingError, SettingError
+from dropkit.inspection.evidence import look
+from dropkit.inspection.passes import held_rates
+from dropkit.intercept.operations import Operation
+from dropkit.records import Site
+from dropkit.records.sites import Role
+
+Choice = str | Sequence[str] | Callable[[Site], bool] | None
+"""Roles, paths (with * for any part), or a function of a site; None: all that drop."""
+Rates = float | Mapping[str, float] | None
+"""A rate for all, or by role or path; None: those of the model."""
+Key = tuple[object, ...]
+
+_ROLES = get_args(Role)
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A site of a model, and how it is known again."""
+
+    site: Site
+    key: Key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Active:
+    """A site that is to act."""
+
+    number: int
+    """Of the site in its model; with it goes the stream of its masks."""
+    site: Site
+    rate: float | None
+    asked: bool = False
+    """Whether that is another rate than the model's."""
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """The sites that are to act, and what else has to be known for it."""
+
+    active: tuple[Active, ...]
+    at: dict[Key, list[Active]]
+    always: frozenset[Key]
+    """Sites that act in evaluation mode by themselves, and are left alone."""
+    restless: tuple[Site, ...] = ()
+    """What is random in evaluation mode, and is no dropout."""
+    opened: set[str] = field(default_factory=set)
+    """Paths of modules that have to take themselves for training, or they call no dropout."""
+    inserted: dict[int, Active] = field(default_factory=dict)
+    """Dropouts that the model does not have: before its n-th linear layer or convolution."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Attributes that hold another rate meanwhile, of sites that draw their own masks."""
+    batch: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By site and occurrence: the axis of the batch, where masks are shared along it."""
+
+    def find(self, key: Key, call: Operation | None = None) -> Active | None:
+        """The site of a call; of several at one line, that of its rate."""
+        there = self.at.get(key, ())
+        if len(there) > 1 and call is not None:
+            rate = call.arguments["dropout_p" if call.is_attention else "p"]
+            alike = [one for one in there if one.site.rate == rate]
+            return (alike or there)[0]
+        return there[0] if there else None
+
+
+# ---- the sites of a model, found once
+
+
+_known: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Found, ...]]] = WeakKeyDictionary()
+
+
+def fingerprint(model: nn.Module) -> Any:
+    """Equal as long as a model has the same modules and the same rates."""
+    return tuple(map(id, model.modules())), tuple(held_rates(model))
+
+
+def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Found, ...]:
+    """All sites of a model: it is looked at when it is new, or has changed."""
+    form = fingerprint(model)
+    held = _known.get(model)
+    if held is None or held[0] != form:
+        evidence = look(model, args, kwargs, device="real")
+        runs = tuple(Found(run.site, run.events[0].where.key) for run in evidence.runs)
+        idle = (Found(site, ()) for site in evidence.sites[len(runs) :])
+        held = _known[model] = form, (*runs, *idle)
+    return held[1]
+
+
+# ---- which of them
+
+
+def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Plan:
+    """The sites of a choice that drop, at their rates.
+
+    Raises:
+        SettingError: a role or path that the model does not have; a rate outside [0, 1].
+        SamplingError: nothing drops.
+    """
+    numbered = list(enumerate(sites))
+    drops = [(number, one) for number, one in numbered if _drops(one.site)]
+    chosen = [(number, one) for number, one in drops if _is_chosen(one.site, choice)]
+    _check_names(_names(choice), [one.site for _, one in drops], "sites")
+    _check_names(
+        list(rates) if isinstance(rates, Mapping) else [], [o.site for _, o in drops], "rates"
+    )
+    active = [_active(number, one, rates) for number, one in chosen]
+    acting = [one for one in active if one.rate is None or one.rate > 0]
+    if not acting:
+        raise SamplingError(_nothing(model, [one.site for one in sites], active, choice))
+    numbers = {one.number for one in acting}
+    at: dict[Key, list[Active]] = {}
+    for one in acting:
+        at.setdefault(sites[one.number].key, []).append(one)
+    others = [one for number, one in numbered if number not in numbers and one.site.fired_in_eval]
+    return Plan(
+        active=tuple(acting),
+        at=at,
+        always=frozenset(one.key for one in others),
+        restless=tuple(one.site for one in others if one.site.kind in ("random", "noise")),
+    )
+
+
+def _drops(site: Site) -> bool:
+    """Whether it is a dropout: of what is drawn in evaluation mode anyway, not all is."""
+    if not (site.fired_in_train or site.fired_in_eval) or site.kind == "random":
+        return site.rate == 0 and site.ran and site.kind != "random"
+    return not (site.kind == "noise" and site.fired_in_eval)
+
+
+def _is_chosen(site: Site, choice: Choice) -> bool:
+    if choice is None:
+        return True
+    if callable(choice):
+        return bool(choice(site))
+    return any(_matches(site, name) for name in _names(choice))
+
+
+def _names(choice: Choice) -> list[str]:
+    if choice is None or callable(choice):
+        return []
+    return [choice] if isinstance(choice, str) else list(choice)
+
+
+def _matches(site: Site, name: str) -> bool:
+    """Whether a name is its role, its path, or that of what it is a part of."""
+    if name in _ROLES:
+        return site.role == name
+    return fnmatchcase(site.path, name) or fnmatchcase(site.path, f"{name}.*")
+
+
+def _active(number: int, one: Found, rates: Rates) -> Active:
+    rate = one.site.rate
+    wanted = rates
+    if isinstance(rates, Mapping):
+        fitting = [value for name, value in rates.items() if _matches(one.site, name)]
+        wanted = fitting[-1] if fitting else None
+    if wanted is None:
+        return Active(number, one.site, rate)
+    if not isinstance(wanted, float | int) or not 0 <= wanted <= 1:
+        raise SettingError(f"rates: expected fractions from 0 to 1; got {wanted!r}")
+    return Active(number, one.site, float(wanted), asked=float(wanted) != rate)
+
+
+def _check_names(names: Iterable[str], sites: Sequence[Site], option: str) -> None:
+    for name in names:
+        if not any(_matches(site, name) for site in sites):
+            there = list(dict.fromkeys([*(s.role for s in sites), *(s.path for s in sites)]))
+            near = difflib.get_close_matches(name, there, 3, 0.4) or there[:_SHOWN]
+            raise SettingError(
+                f"{option}: expected roles or paths of sites that drop; got {name!r}, which fits "
+                f"none. Try {', '.join(map(repr, near)) if near else 'a model that drops'}"
+            )
+
+
+def _nothing(model: str, sites: Sequence[Site], active: Sequence[Active], choice: Choice) -> str:
+    """What was looked at, and why it does not drop."""
+    advice = "Try insert=0.1, which puts dropout before its layers while it is sampled"
+    if active:
+        places = ", ".join(_place(one.site) for one in active[:_SHOWN])
+        return (
+            f"expected sites at rates above 0; all {len(active)} of {model} are at 0 ({places}). "
+            "Try rates=0.1"
+        )
+    if choice is not None and any(map(_drops, sites)):
+        return f"expected sites that fit {choice!r}; {model} drops, but at none of these"
+    seen = [f"{_place(site)}: {_why(site)}" for site in sites[:_SHOWN]]
+    looked = f"; looked at {'; '.join(seen)}" if seen else "; it holds no dropout at all"
+    return f"expected a model that drops when it is trained; {model} does not{looked}. {advice}"
+
+
+def _place(site: Site) -> str:
+    return f"{site.path or 'the model itself'} ({site.kind})"
+
+
+def _why(site: Site) -> str:
+    if site.kind == "random":
+        return "draws, and drops nothing"
+    if not site.ran:
+        return "never runs"
+    return "rate 0" if site.rate == 0 else "never acts"

@@ -1,0 +1,237 @@
+"""What has to be known of a model before it can be sampled; found once, for as long as it stays.
+
+Which modules have to be opened, because their dropout is not even called in evaluation mode; where
+dropout is put in; which axis of a site is that of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.errors import SamplingError, SettingError
+from dropkit.inspection.passes import mapped, tensors
+from dropkit.intercept.leaving import leaving
+from dropkit.intercept.trace import Where
+from dropkit.posterior.choosing import Choice, Plan, Rates, fingerprint, found, plan
+from dropkit.posterior.directing import Directing
+from dropkit.posterior.inserting import inserted
+from dropkit.posterior.running import Runner, Way
+from dropkit.posterior.tape import Recorder
+
+Scope = Literal["element", "batch", "fixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which sites are to act, and how."""
+
+    sites: Choice = None
+    rates: Rates = None
+    insert: Rates = None
+    scope: Scope = "element"
+    batch_axis: int = 0
+    method: str = "forward"
+
+    @property
+    def name(self) -> Any:
+        """Equal for equal wishes; None: nobody knows, since a function is among them."""
+        if callable(self.sites):
+            return None
+        told = (self.sites, self.rates, self.insert, self.scope, self.batch_axis, self.method)
+        return tuple(map(str, told))
+
+
+@dataclass(slots=True, eq=False)
+class _Learned:
+    form: Any
+    plans: dict[Any, Plan]
+    ways: dict[Any, Way]
+
+
+_learned: WeakKeyDictionary[nn.Module, _Learned] = WeakKeyDictionary()
+
+
+def prepared(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked
+) -> tuple[Plan, Way]:
+    """The plan for a model, and what is known of how to run it with inputs of this form."""
+    form = fingerprint(model)
+    known = _learned.get(model)
+    if known is None or known.form != form:
+        known = _learned[model] = _Learned(form, {}, {})
+    made = known.plans.get(asked.name) if asked.name is not None else None
+    if made is None:
+        made = _Preparation(model, args, kwargs, asked).plan()
+        if asked.name is None:
+            return made, Way()
+        known.plans[asked.name] = made
+    sizes = tuple((x.shape, x.dtype, x.device) for x in tensors((args, dict(kwargs))))
+    state = asked.name, sizes, torch.is_autocast_enabled(), torch.get_num_threads()
+    return made, known.ways.setdefault(state, Way())
+
+
+def called(model: nn.Module, name: str) -> Any:
+    """What is called: the model itself, or a method of it.
+
+    Raises:
+        SettingError: it has no such method.
+    """
+    if name == "forward":
+        return model
+    call = getattr(model, name, None)
+    if not callable(call):
+        raise SettingError(f"method: expected one of {type(model).__name__}'s; got {name!r}")
+    return call
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Preparation:
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    asked: Asked
+
+    def plan(self) -> Plan:
+        """All of it."""
+        asked = self.asked
+        made = self._chosen() if asked.insert is None else self._inserted()
+        steered = self._opened(made)
+        self._moved(made, steered)
+        if asked.scope != "element":
+            self._shared(made, steered)
+        return made
+
+    def _chosen(self) -> Plan:
+        sites = found(self.model, self.args, self._forward())
+        return plan(type(self.model).__name__, sites, self.asked.sites, self.asked.rates)
+
+    def _forward(self) -> Mapping[str, Any]:
+        """What the model itself is called with; another method has arguments of its own."""
+        return self.kwargs if self.asked.method == "forward" else {}
+
+    def _inserted(self) -> Plan:
+        """Sites that the model has, if it has any, and those that are put in."""
+        try:
+            made = self._chosen()
+        except SamplingError:
+            made = Plan((), {}, frozenset())
+        made.inserted = inserted(
+            type(self.model).__name__, self._pass(made, _Weighing), self.asked.insert
+        )
+        made.active += tuple(made.inserted.values())
+        return made
+
+    def _pass(self, made: Plan, kind: Callable[..., Any] = Directing) -> Any:
+        """What decided in a pass of draw 0."""
+        call = called(self.model, self.asked.method)
+        runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
+        recorder = Recorder(0, 0)
+        with leaving(self.model, made.opened, made.rates):
+            return runner.directed(0, recorder, kind(made, 0, 0, recorder))[0]
+
+    def _opened(self, made: Plan) -> set[int]:
+        """Open the modules whose dropout is called in training alone; the sites that were asked.
+
+        At first none is opened; then those with a site that did not act, and those around them.
+        """
+        for widened in range(3):
+            director = self._pass(made)
+            silent = [one for one in made.active if not director.calls[one.number]]
+            if not silent or widened == 2:
+                break
+            made.opened |= {path for one in silent for path in _around(one.site.path, widened)}
+        return {number for number, _ in director.shapes}
+
+    def _moved(self, made: Plan, steered: set[int]) -> None:
+        """Where a site draws its own mask, another rate is what its attribute holds meanwhile."""
+        for one in made.active:
+            if one.asked and one.number not in steered and one.rate is not None:
+                if not one.site.holder:
+                    raise SettingError(
+                        f"rates: expected sites whose rate can be moved; {one.site.path} "
+                        f"({one.site.owner}) draws its own mask, and no attribute holds its rate"
+                    )
+                made.rates[one.site.holder] = one.rate
+
+    def _shared(self, made: Plan, steered: set[int]) -> None:
+        """Find the axis of the batch, at each site: the one that grows with the batch."""
+        own = [one for one in made.active if one.number not in steered]
+        if own:
+            raise SettingError(
+                f"mask_scope: expected sites whose masks can be shared; {own[0].site.path} "
+                f"({own[0].site.owner}) draws its own. Leave it out with sites="
+            )
+        size = self._batch()
+        once = self._pass(made).shapes
+        twice = replace(self, args=self._doubled(self.args, size), kwargs=self._doubled(
+            dict(self.kwargs), size))._pass(made).shapes  # fmt: skip
+        names = {one.number: one.site for one in made.active}
+        for occurrence, shape in once.items():
+            axis = _grown(shape, twice.get(occurrence, ()), size)
+            if axis is None:
+                site = names[occurrence[0]]
+                raise SettingError(
+                    f"mask_scope: expected an axis of the batch, of {size}, at each site; "
+                    f"{site.path or 'the model itself'} ({site.owner}) drops {list(shape)}. "
+                    "Try batch_axis=, or leave it out with sites="
+                )
+            made.batch[occurrence] = axis
+
+    def _batch(self) -> int:
+        """How many rows the inputs have."""
+        axis = self.asked.batch_axis
+        for x in tensors((self.args, dict(self.kwargs))):
+            if -x.dim() <= axis < x.dim():
+                return x.shape[axis]
+        raise SettingError(f"batch_axis: expected an axis of the inputs; got {axis}")
+
+    def _doubled(self, value: Any, size: int) -> Any:
+        axis = self.asked.batch_axis
+
+        def double(x: Tensor) -> Tensor:
+            fits = -x.dim() <= axis < x.dim() and x.shape[axis] == size
+            return torch.cat([x, x], axis) if fits else x
+
+        return mapped(value, double)
+
+
+class _Weighing(Directing):
+    """Notes the layers before which dropout can be put."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.layers: list[tuple[str, str, str, int]] = []
+        """Path, class, function and axes of the input."""
+
+    def weigh(
+        self,
+        function: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        where: Callable[[], Where],
+    ) -> Any:
+        here = where()
+        rank = args[0].dim() if args else 0
+        self.layers.append((here.path, here.owner, function.__name__, rank))
+        return function(*args, **kwargs)
+
+
+def _around(path: str, widened: int) -> list[str]:
+    """A path; and, if it was widened, those of all modules around it."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:count]) for count in range(len(parts) + 1)] if widened else [path]
+
+
+def _grown(once: Sequence[int], twice: Sequence[int], size: int) -> int | None:
+    """The axis of the batch: it has its size, and it alone is twice as long with two batches."""
+    if len(once) != len(twice):
+        return None
+    other = [axis for axis, (a, b) in enumerate(zip(once, twice, strict=True)) if a != b]
+    fits = len(other) == 1 and once[other[0]] == size and twice[other[0]] == 2 * size
+    return other[0] if fits else None

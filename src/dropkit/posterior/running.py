@@ -1,0 +1,306 @@
+"""The passes of a sampled prediction: in whichever way takes the least time.
+
+All ways give the same masks for the same draw, and the same values up to rounding:
+
+- loop: the model runs once for each draw.
+- prefix: what hangs on no draw was computed once; what does is done again for each draw.
+- fold: the same, for several draws at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as trees
+
+from dropkit import kernel
+from dropkit.errors import SamplingError, SettingError
+from dropkit.inspection.passes import copied
+from dropkit.intercept.steering import steering
+from dropkit.posterior.choosing import Plan
+from dropkit.posterior.directing import Directing
+from dropkit.posterior.replay import Replay
+from dropkit.posterior.tape import Recorder
+
+Strategy = Literal["auto", "loop", "prefix", "fold"]
+
+_WORSE = 1.05
+"""Folding more draws has to make one draw cheaper than this many times the best so far."""
+_STEP = 4
+"""How many times more draws are tried at once, as long as it pays."""
+_CACHES = ("past_key_values", "mems", "cache_params")
+"""Outputs of Transformers that are no prediction, and large."""
+_RELATIVE = 1e-4
+"""How far the outputs of a draw may lie apart by rounding, as a share of the largest: operators
+sum in another order where they have more draws before them. What is wrong lies further off."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some draws, one after the other."""
+
+    first: int
+    count: int
+    leaves: list[Any]
+    """Of the outputs, in order: tensors (count, ...); what is no tensor as it was."""
+
+
+@dataclass(slots=True)
+class Way:
+    """What was found out about a model and the form of its inputs."""
+
+    proven: bool = False
+    """Whether a tape gave the same as the model, for another draw than that it was noted at."""
+    why_not: str = ""
+    """Why it did not, or cannot be noted; then the model runs for each draw."""
+    folds: bool | None = None
+    """Whether several draws at once give the same; None: not tried."""
+    times: dict[int, float] = field(default_factory=dict)
+    """Seconds that a draw took, by how many were done at once; at 0: by the model itself."""
+
+    def took(self, count: int, seconds: float) -> None:
+        """So long for so many draws at once."""
+        each = seconds / max(count, 1)
+        self.times[count] = min(each, self.times.get(count, each))
+
+    def best(self) -> int:
+        """How many draws at once take least, as far as is known; 0: the model itself is faster."""
+        return min(self.times, key=self.times.__getitem__)
+
+    def next(self) -> int:
+        """How many to do at once: more than ever as long as that pays, and then the best."""
+        if 1 not in self.times:
+            return 1
+        most, best = max(self.times), self.best()
+        growing = self.folds is not False and self.times[most] <= self.times[best] * _WORSE
+        return most * _STEP if growing else best
+
+
+@dataclass(slots=True, eq=False)
+class Runner:
+    """Runs a model for one draw after another."""
+
+    model: nn.Module
+    call: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    plan: Plan
+    key: int
+    way: Way
+    strategy: Strategy = "auto"
+    memory: int = 1 << 62
+    """Bytes that the draws of a chunk may take together."""
+    most: int = 1 << 62
+    """Draws that fit at once."""
+    form: Any = None
+    """The structure of the outputs."""
+    calls: dict[int, int] = field(default_factory=dict)
+    """By number of a site: how often it acted in the first draw."""
+    replay: Replay | None = None
+
+    # ---- one pass of the model
+
+    def directed(
+        self, draw: int, recorder: Recorder | None = None, director: Directing | None = None
+    ) -> tuple[Directing, Any]:
+        """What decided in a pass, and what the pass gave."""
+        director = director or Directing(self.plan, self.key, draw, recorder)
+        args, kwargs = copied((self.args, dict(self.kwargs)), None)
+        kernel.seed_torch(kernel.derive(self.key, draw))
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(kernel.keyed(kernel.derive(self.key, draw)))
+            within = stack.enter_context(steering(self.model, director))
+            within.begin_here()
+            if recorder is not None:
+                recorder.noticed = lambda: director.mark(within.where())
+                stack.enter_context(recorder)
+            return director, self.call(*args, **kwargs)
+
+    def first(self, draw: int) -> Chunk:
+        """A draw that is looked at as it is made."""
+        recorder = Recorder(self.key, draw)
+        director, result = self.directed(draw, recorder)
+        self.calls = dict(director.calls)
+        leaves, self.form = trees.tree_flatten(_plain(result))
+        outputs = recorder.outputs(leaves)
+        if recorder.tape.why_not:
+            self.way.why_not = recorder.tape.why_not
+        else:
+            self.replay = Replay(recorder.tape, outputs)
+        return Chunk(draw, 1, [_stacked(leaf) for leaf in leaves])
+
+    def loop(self, draw: int) -> Chunk:
+        """A draw by the model itself."""
+        _, result = self.directed(draw)
+        leaves, form = trees.tree_flatten(_plain(result))
+        if form != self.form:
+            raise SamplingError(
+                f"expected outputs of one structure in all draws; got {self.form} in the first, "
+                f"and {form} in draw {draw}"
+            )
+        return Chunk(draw, 1, [_stacked(leaf) for leaf in leaves])
+
+    def prefix(self, draw: int) -> Chunk:
+        """A draw by the tape."""
+        tape = self._tape
+        if tape.tape.seeded:
+            kernel.seed_torch(kernel.derive(self.key, draw))
+        with torch.no_grad():
+            return Chunk(draw, 1, [_stacked(leaf) for leaf in tape.one(draw)])
+
+    def fold(self, first: int, count: int) -> Chunk:
+        """Several draws by the tape."""
+        with torch.no_grad():
+            return Chunk(first, count, self._tape.many(first, count))
+
+    @property
+    def _tape(self) -> Replay:
+        if self.replay is None:
+            raise SamplingError(f"expected a model that can be noted; {self.way.why_not}")
+        return self.replay
+
+    def blame(self, draw: int) -> str:
+        """Where the first NaN of a draw comes from."""
+        director = Directing(self.plan, self.key, draw)
+        director.suspicious = True
+        self.directed(draw, None, director)
+        if director.blamed is None:
+            return "No site has it in what comes in or goes out: the layers behind them make it"
+        site, made = director.blamed
+        where = f"{site.path or 'the model itself'} ({site.owner})"
+        return f"{where} made it of numbers" if made else f"It comes into {where} already"
+
+    # ---- all passes
+
+    def run(self, draws: int) -> Iterator[Chunk]:
+        """The draws 0 to draws - 1, in chunks."""
+        yield self.first(0)
+        self._check()
+        done = 1
+        while done < draws:
+            chunk = self._next(done, draws - done)
+            yield chunk
+            done += chunk.count
+
+    def _check(self) -> None:
+        """Raise if what was asked for cannot be."""
+        if self.strategy in ("prefix", "fold") and self.way.why_not:
+            raise SettingError(
+                f"strategy: expected a model that can be run in parts for {self.strategy!r}; "
+                f"{self.way.why_not}. Try strategy='loop' or 'auto'"
+            )
+        peak = max(self.replay.peak(), 1) if self.replay is not None else 1
+        self.most = self.memory // peak
+        if self.most < 1:
+            raise SettingError(
+                f"memory: expected room for one draw, {peak:,} bytes; got {self.memory:,}"
+            )
+
+    def _next(self, first: int, left: int) -> Chunk:
+        way = self.way
+        if self.strategy == "loop" or way.why_not or self.replay is None:
+            return self.loop(first)
+        if not way.proven:
+            return self._proven(first)
+        if self.strategy == "prefix" or not self.replay.foldable:
+            return self._timed(1, self.prefix, first)
+        if self.strategy == "fold":
+            return self._folded(first, min(left, self.most))
+        count = min(way.next(), left, self.most)
+        if count > 1:
+            return self._folded(first, count)
+        return self._timed(count, self.prefix if count else self.loop, first)
+
+    def _timed(self, count: int, run: Callable[[int], Chunk], first: int) -> Chunk:
+        began = perf_counter()
+        chunk = run(first)
+        self.way.took(count, perf_counter() - began)
+        return chunk
+
+    def _proven(self, first: int) -> Chunk:
+        """A draw in two ways: what the tape gives has to be what the model gives."""
+        chunk = self._timed(0, self.loop, first)
+        if _alike(chunk, self.prefix(first)):
+            self.way.proven = True
+        else:
+            self.way.why_not = "a part of what hangs on a draw is not seen by torch"
+            self._check()
+        return chunk
+
+    def _folded(self, first: int, count: int) -> Chunk:
+        """Several draws at once; fewer where memory ends, and one where an operator has no rule."""
+        try:
+            chunk = self._timed(count, lambda first: self.fold(first, count), first)
+        except (RuntimeError, MemoryError) as error:
+            if _is_memory(error) and count > 1:
+                self.most = count // 2
+                return self._folded(first, self.most)
+            if _is_memory(error) or self.strategy == "fold":
+                raise
+            self.way.folds = False
+            return self.prefix(first)
+        if self.way.folds is None:
+            self.way.folds = _alike(_part(chunk, 0), self.prefix(first))
+            if not self.way.folds:
+                self.way.times = {n: t for n, t in self.way.times.items() if n <= 1}
+                if self.strategy == "fold":
+                    raise SettingError(
+                        "strategy: expected a model whose draws can be done at once for 'fold'; "
+                        "they came out otherwise than one by one. Try strategy='auto'"
+                    )
+                return self.prefix(first)
+        return chunk
+
+
+def _plain(result: Any) -> Any:
+    """Outputs as a tree of dictionaries, tuples and lists; caches are left out."""
+    if dataclasses.is_dataclass(result) and not isinstance(result, type | Mapping):
+        names = [one.name for one in dataclasses.fields(result)]
+        result = {name: getattr(result, name) for name in names}
+    if isinstance(result, Mapping):
+        return {
+            name: _plain(value)
+            for name, value in result.items()
+            if value is not None and name not in _CACHES
+        }
+    return result
+
+
+def _stacked(leaf: Any) -> Any:
+    return leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf
+
+
+def _part(chunk: Chunk, at: int) -> Chunk:
+    """One draw of a chunk."""
+    leaves = [x[at : at + 1] if isinstance(x, Tensor) else x for x in chunk.leaves]
+    return Chunk(chunk.first + at, 1, leaves)
+
+
+def _alike(first: Chunk, second: Chunk) -> bool:
+    """Whether two ways gave the same draw."""
+    pairs = zip(first.leaves, second.leaves, strict=True)
+    return all(_same(a, b) for a, b in pairs if isinstance(a, Tensor))
+
+
+def _same(a: Tensor, b: Any) -> bool:
+    if not isinstance(b, Tensor) or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not a.is_floating_point() and not a.is_complex():
+        return torch.equal(a, b)
+    if a.numel() == 0:
+        return True
+    scale = float(a.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    share = max(_RELATIVE, 8 * torch.finfo(a.dtype).eps)
+    return torch.allclose(a, b, rtol=0.0, atol=share * scale, equal_nan=True)
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()

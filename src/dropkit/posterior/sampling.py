@@ -1,0 +1,242 @@
+"""Monte Carlo dropout: a prediction, as often as it is asked for, with other masks each time."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from dropkit import kernel
+from dropkit.errors import DropkitWarning, SamplingError, SettingError
+from dropkit.inspection.passes import tensors
+from dropkit.intercept import uncompiled
+from dropkit.intercept.leaving import deliberate, leaving
+from dropkit.kernel import Key
+from dropkit.posterior.choosing import Choice, Rates
+from dropkit.posterior.draws import Draws
+from dropkit.posterior.entropies import Outputs
+from dropkit.posterior.gathering import Gathering, Kept
+from dropkit.posterior.preparing import Asked, Scope, called, prepared
+from dropkit.posterior.running import Chunk, Runner, Strategy
+from dropkit.records import Site
+
+_SHARE = 4
+"""One part in so many of the memory that is free may be taken."""
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A site, and whether it acted."""
+
+    site: Site
+    rate: float | None
+    """At which it was to drop."""
+    calls: int
+    """How often it acted in one draw."""
+
+    @property
+    def acted(self) -> bool:
+        """Whether it acted at all."""
+        return self.calls > 0
+
+
+def sample(
+    model: nn.Module,
+    *inputs: Any,
+    draws: int | Literal["auto"] = 50,
+    key: Key | None = None,
+    outputs: Outputs = "values",
+    class_axis: int = -1,
+    keep: Kept = "samples",
+    sites: Choice = None,
+    rates: Rates = None,
+    insert: Rates = None,
+    mask_scope: Scope = "element",
+    batch_axis: int = 0,
+    strategy: Strategy = "auto",
+    memory: int | None = None,
+    tolerance: float | None = None,
+    quantity: str = "mean",
+    most: int = 10_000,
+    method: str = "forward",
+    keywords: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Draws:
+    r"""Predict several times, each time with other dropout masks: Monte Carlo dropout.
+
+    .. math:: y_t = f(x; m_t), \qquad m_t \sim P(m \mid p), \qquad t = 0, \dots, T - 1
+
+    Every dropout that acts in training is switched on, whoever calls it: modules, functions,
+    attention, what is within an LSTM, stochastic depth. Nothing else is: the model stays in
+    evaluation mode, and batch norm with it. Afterwards it is, bit by bit, what it was.
+
+    What hangs on no mask is computed once, and the rest for several draws at a time, where that was
+    seen to give the same and to be faster. Draw t has the same masks alone, beside others, and in
+    any strategy; the values then agree up to rounding.
+
+    Args:
+        model: any module, in evaluation mode or not; what `torch.compile` made of one, too.
+        inputs, kwargs: what it is called with. An argument that is called as an option of this
+            function goes into `keywords`.
+        draws: T; or "auto": as many as the Monte Carlo error of a quantity needs to fall below
+            `tolerance`.
+        key: 64 bits that name all masks; by default from torch's generator.
+        outputs: what the model gives: "values", "logits" or "probabilities"; classes lie along
+            `class_axis` of one draw.
+        keep: "samples", or "moments": mean and variance are then added up as the draws come.
+        sites: which sites act: roles, paths with `*` (and what is within them), or a function of a
+            `Site`; by default all.
+        rates: other rates than the model's: one for all, or by role or path.
+        insert: puts dropout before the layers of a model that has none, meanwhile: a rate, or rates
+            by role (`input`, `hidden`, `conv`, `head`) or path.
+        mask_scope: "element": each row has masks of its own. "batch": draw t is one thinned network
+            for all rows. "fixed": it is the same in all calls, whatever the batch; `key` is 0 then.
+        batch_axis: the axis of the rows in the inputs, for these scopes.
+        strategy: "loop", "prefix" or "fold" instead of what was measured to be fastest. The last
+            bits hang on it.
+        memory: bytes that draws may take at a time; by default a quarter of what is free.
+        tolerance, quantity, most: for draws="auto": the largest Monte Carlo error of any element of
+            a quantity of `Draws`, and the most draws.
+        method: what is called instead of the model itself, such as "generate".
+        keywords: see `inputs`.
+
+    Raises:
+        SamplingError: no site acts, the outputs do not vary, or are NaN in some draw.
+        SettingError: an option outside its range.
+
+    Warns:
+        DropkitWarning: a site that was to act did not, or something else of the model is random.
+
+    >>> import torch, dropkit
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Dropout(0.5))
+    >>> draws = dropkit.sample(net.eval(), torch.ones(3, 4), draws=100, key=7)
+    >>> draws.mean.shape, bool((draws.std > 0).any()), draws.sites[0].acted
+    (torch.Size([3, 8]), True, True)
+
+    Source: Gal & Ghahramani 2016, "Dropout as a Bayesian Approximation".
+    """
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
+    count = _count(draws, tolerance, most)
+    asked = Asked(sites, rates, insert, mask_scope, batch_axis, method)
+    if key is None:
+        key = 0 if mask_scope == "fixed" else kernel.fresh()
+    named = {**kwargs, **(keywords or {})}
+    gathering = Gathering(keep, outputs, class_axis, watch=draws == "auto")
+    number = int(kernel.check_key(key))
+    with _ready(uncompiled(model), inputs, named, asked, number, strategy, memory) as runner:
+        for chunk in runner.run(count):
+            gathering.add(chunk, runner.form, count)
+            _check(chunk, gathering, runner)
+            if draws == "auto" and gathering.error(quantity) <= (tolerance or 0.0):
+                break
+    if gathering.is_numbers and not gathering.varies:
+        raise SamplingError(_still(runner))
+    return gathering.draws(runner.form, number, _sampled(runner))
+
+
+def _count(draws: int | str, tolerance: float | None, most: int) -> int:
+    """How many draws at most."""
+    if draws == "auto":
+        if tolerance is None or not tolerance > 0:
+            raise SettingError(
+                "tolerance: expected the largest Monte Carlo error to stop at, above 0, with "
+                f"draws='auto'; got {tolerance!r}"
+            )
+        draws = most
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
+        raise SettingError(
+            f"draws: expected 2 or more, since one draw does not vary, or 'auto'; got {draws!r}"
+        )
+    return draws
+
+
+@contextmanager
+def _ready(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked, key: int,
+    strategy: Strategy, memory: int | None,
+) -> Iterator[Runner]:  # fmt: skip
+    """A model that can be sampled; when the block ends it is what it was."""
+    if strategy not in get_args(Strategy):
+        raise SettingError(f"strategy: expected auto, loop, prefix or fold; got {strategy!r}")
+    call = called(model, asked.method)
+    with deliberate():
+        plan, way = prepared(model, args, kwargs, asked)
+        room = _free(args, kwargs) if memory is None else memory
+        with leaving(model, plan.opened, plan.rates):
+            yield Runner(model, call, args, kwargs, plan, key, way, strategy, room)
+
+
+def _free(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """A part of the memory that is free."""
+    device = next((x.device for x in tensors((args, dict(kwargs)))), torch.device("cpu"))
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // _SHARE
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _SHARE
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 1 << 30
+
+
+# ---- what has to be said
+
+
+def _sampled(runner: Runner) -> tuple[Sampled, ...]:
+    return tuple(
+        Sampled(one.site, one.rate, runner.calls.get(one.number, 0)) for one in runner.plan.active
+    )
+
+
+def _check(chunk: Chunk, gathering: Gathering, runner: Runner) -> None:
+    if chunk.first == 0:
+        _speak(runner)
+    bad = gathering.nan(chunk)
+    if bad is not None:
+        raise SamplingError(
+            f"expected numbers in all draws; draw {bad} gave NaN. {runner.blame(bad)}"
+        )
+
+
+def _speak(runner: Runner) -> None:
+    """Say what did not act, and what is random besides."""
+    sites = _sampled(runner)
+    silent = [one.site for one in sites if not one.acted]
+    if len(silent) == len(sites):
+        raise SamplingError(
+            f"expected sites that act; none of {len(sites)} did in evaluation mode: "
+            f"{_listed(silent)}. What draws its masks where torch does not see it cannot be sampled"
+        )
+    if silent:
+        warnings.warn(
+            f"dropkit.sample: {len(silent)} of {len(sites)} sites did not act: {_listed(silent)}",
+            DropkitWarning,
+            stacklevel=4,
+        )
+    restless = runner.plan.restless
+    if restless:
+        warnings.warn(
+            "dropkit.sample: the model is random in evaluation mode by itself, too, and that is "
+            f"part of what varies: {_listed(restless)}",
+            DropkitWarning,
+            stacklevel=4,
+        )
+
+
+def _still(runner: Runner) -> str:
+    acted = [one.site for one in _sampled(runner) if one.acted]
+    return (
+        f"expected outputs that vary; they are the same in all draws, to the last bit, though "
+        f"{len(acted)} sites acted: {_listed(acted)}. What they drop does not reach the outputs"
+    )
+
+
+def _listed(sites: Sequence[Site]) -> str:
+    places = [f"{site.path or 'the model itself'} ({site.owner})" for site in sites[:_SHOWN]]
+    return ", ".join(places) + (f" and {len(sites) - _SHOWN} more" if len(sites) > _SHOWN else "")

@@ -1,0 +1,493 @@
+"""Notes what a model does with what is drawn, so that only that has to be done again.
+
+A pass is run once, and every operator that torch dispatches is looked at. What hangs on a draw is
+noted, with what it was given; all else is the prefix, and its values are kept as constants. A step
+that writes into memory becomes one that gives a new value, as `torch.func.functionalize` has it.
+
+What cannot be noted is said: then a pass has to be run for each draw. That is so where Python looks
+at a drawn value, and where a shape hangs on one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from dropkit.intercept.facts import facts
+from dropkit.kernel import derive, signed
+from dropkit.posterior.laws import Law
+
+_PLAIN = (Tensor, nn.Parameter)
+_ESCAPES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_aten = torch.ops.aten
+_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A value that hangs on a draw, by its number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value that does not, by its number."""
+
+    number: int
+
+
+Given = Slot | Constant | Any
+"""What a step is given: values, and in their places what is no tensor."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One operator."""
+
+    run: Callable[..., Any]
+    args: tuple[Given, ...]
+    kwargs: dict[str, Given]
+    outs: tuple[int | None, ...]
+    """The numbers of what it gives, in order; None: no tensor, or one that nothing uses."""
+    many: bool = False
+    """Whether it gives several, as a tuple or a list."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """A site that acts, or whatever else is told how many draws there are."""
+
+    law: Law
+    args: tuple[Given, ...]
+    out: int
+
+
+@dataclass(slots=True, eq=False)
+class _Memory:
+    """A storage in which a value lies that hangs on a draw."""
+
+    version: int = 0
+    base: int | None = None
+    """The number of the value that fills it, laid out without gaps."""
+    owned: bool = False
+    """Whether steps may write into that value: it is a copy, which nobody needs as it is."""
+
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A tensor of the pass, and the value that it holds."""
+
+    tensor: weakref.ref[Tensor]
+    number: int
+    version: int
+
+
+@dataclass(slots=True, eq=False)
+class Tape:
+    """What has to be done again for another draw."""
+
+    steps: list[Step | Drawing] = field(default_factory=list)
+    constants: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each value, of one draw."""
+    why_not: str = ""
+    """Why it cannot be done by this tape; empty: it can."""
+    seeded: bool = False
+    """Whether something is drawn from torch's own generator."""
+    writes: bool = False
+    """Whether a step writes into memory."""
+
+
+class Recorder(TorchDispatchMode):
+    """Looks at each operator of a pass."""
+
+    def __init__(self, key: int, draw: int) -> None:
+        """`key` names all draws, of which this is the one with the number `draw`."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = Tape()
+        self._known: dict[int, _Known] = {}
+        self._memory: dict[int, _Memory] = {}
+        self._kept: dict[int, int] = {}
+        """By identity of a tensor: the number of the constant."""
+        self._lying: dict[int, list[int]] = {}
+        """By storage: constants that lie there, and must not change."""
+        self._key, self._draw, self._keys = key, draw, 0
+        self.noticed: Callable[[], None] = lambda: None
+        """Told of each draw that no site is asked for."""
+
+    # ---- what comes from outside
+
+    def draw(self, law: Law, values: Sequence[Tensor]) -> Tensor:
+        """A site acts: its value for a draw."""
+        with _disable_current_modes():
+            result = law(self._draw, 1, *(value.unsqueeze(0) for value in values)).squeeze(0)
+        args = tuple(self._given(value) for value in values)
+        self.tape.steps.append(Drawing(law, args, self._made(result, ())))
+        return result
+
+    def read(self, values: Tensor) -> None:
+        """Values go to what is not torch."""
+        if self._hangs(values):
+            self._cannot("a value that was drawn is read by what is not torch")
+
+    def outputs(self, values: Sequence[Any]) -> list[Given]:
+        """What the pass gave: of each tensor, the value that it holds."""
+        return [self._given(value) if isinstance(value, Tensor) else value for value in values]
+
+    # ---- operators
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, and note it if it hangs on a draw."""
+        kwargs = kwargs or {}
+        if func.name() == "dropkit::draw_key":
+            return self._next_key(args[0].device)
+        given, known = _tensors(args, kwargs), facts(func)
+        drawn = known.draws(args, kwargs) or known.dropped(args, kwargs) is not None
+        drawn = drawn and func.namespace != "dropkit"  # whose draws come from keys
+        if drawn:
+            self.noticed()
+        if self.tape.why_not:
+            return func(*args, **kwargs)
+        hot = drawn or any(map(self._hangs, given))
+        if hot and any(type(x) not in _PLAIN for x in given):
+            self._cannot("a tensor of a class of its own")
+            return func(*args, **kwargs)
+        if hot and self._escapes(func, args):
+            self._cannot(f"Python, or a shape, hangs on a drawn value ({func.name()})")
+            return func(*args, **kwargs)
+        self.tape.seeded |= drawn
+        if known.mutates:
+            return self._write(func, args, kwargs, hot)
+        result = func(*args, **kwargs)
+        if hot:
+            self._note(func, args, kwargs, result, given)
+        else:
+            self._forget(result, given)
+        return result
+
+    def _forget(self, result: Any, given: Sequence[Tensor]) -> None:
+        """A value that hangs on no draw lies where one may have lain that does."""
+        parts = result if isinstance(result, tuple | list) else (result,)
+        for part in parts:
+            if isinstance(part, Tensor) and _storage(part) in self._memory:
+                del self._memory[_storage(part)]
+
+    def _next_key(self, device: torch.device) -> Tensor:
+        """A layer of dropkit's asks for a key."""
+        self.noticed()
+        law = Keys(self._key, self._keys, device)
+        self._keys += 1
+        return self.draw(law, ())
+
+    def _escapes(self, func: Any, args: tuple[Any, ...]) -> bool:
+        if not any(tag in func.tags for tag in _ESCAPES):
+            return False
+        if func is _aten.index.Tensor:
+            chosen = [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
+            return any(map(self._hangs, chosen))
+        return True
+
+    def _note(
+        self, func: Any, args: Any, kwargs: Any, result: Any, given: Sequence[Tensor]
+    ) -> None:
+        many = isinstance(result, tuple | list)
+        parts = result if many else (result,)
+        used, named = self._all_given(args), self._all_given(kwargs)
+        near = {_storage(x) for x in given}
+        outs = tuple(self._made(x, near) if isinstance(x, Tensor) else None for x in parts)
+        if func is _ATTENTION:  # for which vmap has no rule
+            tensors = [*used[:3], *(mask for mask in [named.pop("attn_mask", None)] if mask)]
+            law = Attention(used[3:], named)
+            self.tape.steps.append(Drawing(law, tuple(tensors), outs[0] or 0))
+            return
+        self.tape.steps.append(Step(func, used, named, outs, many))
+
+    def _made(self, tensor: Tensor, given: Collection[int]) -> int:
+        """A new value, which a tensor holds. `given`: storages of what it was made of."""
+        number = self._number(tensor)
+        storage = _storage(tensor)
+        if storage not in given or storage not in self._memory:
+            base = number if _fills(tensor) and tensor.is_contiguous() else None
+            self._memory[storage] = _Memory(base=base)
+        self._know(tensor, number)
+        return number
+
+    def _number(self, tensor: Tensor | None) -> int:
+        """A number for a value of such a size; None: it lies in the memory of another."""
+        self.tape.sizes.append(0 if tensor is None else tensor.numel() * tensor.element_size())
+        return len(self.tape.sizes) - 1
+
+    def _know(self, tensor: Tensor, number: int) -> None:
+        version = self._memory[_storage(tensor)].version
+        self._known[id(tensor)] = _Known(weakref.ref(tensor), number, version)
+
+    # ---- values
+
+    def _hangs(self, tensor: Tensor) -> bool:
+        return _storage(tensor) in self._memory
+
+    def _all_given(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._given(value)
+        if isinstance(value, tuple | list):
+            return type(value)(self._all_given(part) for part in value)
+        if isinstance(value, dict):
+            return {name: self._all_given(part) for name, part in value.items()}
+        return value
+
+    def _given(self, tensor: Tensor) -> Given:
+        """The value that a tensor holds now."""
+        memory = self._memory.get(_storage(tensor))
+        if memory is None:
+            return self._constant(tensor)
+        known = self._known.get(id(tensor))
+        if known is not None and known.tensor() is tensor and known.version == memory.version:
+            return Slot(known.number)
+        if memory.base is None:
+            self._cannot("a view of what is written into in parts")
+            return self._constant(tensor)
+        whole = _fills(tensor) and tensor.is_contiguous()
+        run = _aten.view.default if whole else _aten.as_strided.default
+        place = (list(tensor.shape),) if whole else _place(tensor)
+        number = self._number(None)
+        self._know(tensor, number)
+        self.tape.steps.append(Step(run, (Slot(memory.base), *place), {}, (number,)))
+        return Slot(number)
+
+    def _constant(self, tensor: Tensor) -> Constant:
+        number = self._kept.get(id(tensor))
+        if number is None or self.tape.constants[number] is not tensor:
+            number = self._kept[id(tensor)] = len(self.tape.constants)
+            self.tape.constants.append(tensor)
+            self._lying.setdefault(_storage(tensor), []).append(number)
+        return Constant(number)
+
+    # ---- writing
+
+    def _write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hot: bool) -> Any:
+        """An operator that writes into what it is given."""
+        written = [x for x in _written(func, args, kwargs) if isinstance(x, Tensor)]
+        if not hot:
+            for tensor in written:
+                self._save(tensor)
+            return func(*args, **kwargs)
+        if len(written) != 1:
+            self._cannot(f"several values are written into ({func.name()})")
+            return func(*args, **kwargs)
+        target = written[0]
+        if _fills(target):
+            return self._replace(func, args, kwargs, target)
+        return self._write_part(func, args, kwargs, target)
+
+    def _save(self, tensor: Tensor) -> None:
+        """Constants that lie where is written are kept as they are."""
+        for number in self._lying.pop(_storage(tensor), ()):
+            with _disable_current_modes():
+                self.tape.constants[number] = self.tape.constants[number].clone()
+
+    def _replace(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: Tensor
+    ) -> Any:
+        """All of a storage is written: its value is another one."""
+        run, used, named = self._functional(func, args, kwargs, target)
+        self._save(target)
+        result = func(*args, **kwargs)
+        number = self._number(target)
+        self._rebase(target, number if target.is_contiguous() else None, owned=False)
+        self._know(target, number)
+        self.tape.steps.append(Step(run, used, named, (number,)))
+        return result
+
+    def _functional(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: Tensor
+    ) -> tuple[Any, Any, Any]:
+        """What gives the value that an operator writes."""
+        alike = all(x.dtype == target.dtype for x in _tensors(args, kwargs))
+        if func is _aten.copy_.default and alike:
+            return _aten.expand.default, (self._given(args[1]), list(target.shape)), {}
+        used, named = self._all_given(args), self._all_given(kwargs)
+        twin = _twin(func) if alike and args and args[0] is target else None
+        return twin or _Written(func, _position(func, args, target)), used, named
+
+    def _rebase(self, target: Tensor, number: int | None, *, owned: bool) -> None:
+        memory = self._memory.setdefault(_storage(target), _Memory())
+        memory.version += 1
+        memory.base, memory.owned = number, owned
+
+    def _write_part(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: Tensor
+    ) -> Any:
+        """A part of a storage is written: of what fills it a copy is made, and written into."""
+        base = self._base(target)
+        if base is None:
+            self._cannot(f"a part of a value of odd layout is written into ({func.name()})")
+            return func(*args, **kwargs)
+        given, named = list(self._all_given(args)), self._all_given(kwargs)
+        at = _position(func, args, target)
+        given[at] = Slot(base)
+        self._save(target)
+        result = func(*args, **kwargs)
+        number = self._number(None)
+        step = Step(_Partly(func, at, *_place(target)), tuple(given), named, (number,))
+        self.tape.steps.append(step)
+        self._rebase(target, number, owned=True)
+        self.tape.writes = True
+        return result
+
+    def _base(self, target: Tensor) -> int | None:
+        """The number of a value that fills the storage, and may be written into."""
+        memory = self._memory.get(_storage(target))
+        if memory is not None and (memory.base is None or memory.owned):
+            return memory.base
+        source: Given
+        if memory is None:
+            storage = target.untyped_storage()
+            with _disable_current_modes():
+                flat = torch.empty(0, dtype=target.dtype, device=target.device)
+                flat.set_(storage, 0, (storage.nbytes() // target.element_size(),), (1,))
+                whole = flat.clone()
+            source, number = self._constant(whole), self._number(whole)
+        else:
+            source, number = Slot(memory.base or 0), self._number(None)
+            self.tape.sizes[number] = self.tape.sizes[memory.base or 0]
+        self.tape.steps.append(Drawing(Copy(), (source,), number))
+        return number
+
+    def _cannot(self, why: str) -> None:
+        self.tape.why_not = self.tape.why_not or why
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The law of keys that layers ask for: the n-th of a draw, as `keyed` counts them."""
+
+    key: int
+    number: int
+    device: torch.device
+
+    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
+        """(count,)"""
+        draws = range(first, first + count)
+        words = [signed(derive(derive(self.key, draw), self.number)) for draw in draws]
+        return torch.tensor(words, dtype=torch.int64, device=self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Torch's attention on CPUs, of all draws as one batch."""
+
+    options: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
+        """Of query, key, value and maybe a mask of scores, each (count, batch, ...)."""
+        query, key, value, *masks = (x.flatten(0, 1) for x in values)
+        named = dict(self.named)
+        if masks:
+            named["attn_mask"] = masks[0].expand(len(query), *masks[0].shape[1:])
+        result: Tensor = _ATTENTION(query, key, value, *self.options, **named)[0]
+        return result.reshape(count, -1, *result.shape[1:])
+
+
+class Copy:
+    """The law of what is the same in each draw, at first: a copy for each, to be written into."""
+
+    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
+        """The same values, in memory of their own."""
+        return values[0].clone(memory_format=torch.contiguous_format)
+
+
+class _Written:
+    """An operator that writes into one of its arguments, as one that gives a new value."""
+
+    def __init__(self, func: Any, position: int) -> None:
+        self.func, self.position = func, position
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        copy: Tensor = args[self.position].clone()
+        self.func(*args[: self.position], copy, *args[self.position + 1 :], **kwargs)
+        return copy
+
+
+class _Partly:
+    """An operator that writes into a part of one of its arguments, as one that gives the whole."""
+
+    def __init__(
+        self, func: Any, position: int, shape: list[int], stride: list[int], offset: int
+    ) -> None:
+        self.func, self.position, self.place = func, position, (shape, stride, offset)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        base: Tensor = args[self.position]
+        part = base.as_strided(*self.place)
+        self.func(*args[: self.position], part, *args[self.position + 1 :], **kwargs)
+        return base
+
+
+def _storage(tensor: Tensor) -> int:
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return -id(tensor)
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _fills(tensor: Tensor) -> bool:
+    """Whether it lies without gaps over all of its storage."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return False
+    if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
+        return False
+    reach = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != reach:
+            return False
+        reach *= size
+    return True
+
+
+def _place(tensor: Tensor) -> tuple[list[int], list[int], int]:
+    """Where in its storage it lies."""
+    return list(tensor.shape), list(tensor.stride()), int(tensor.storage_offset())
+
+
+def _twin(func: Any) -> Any:
+    """The operator that gives what another writes: add for add_; None: there is none."""
+    room, _, name = func._schema.name.partition("::")
+    packet = getattr(_aten, name.removesuffix("_"), None) if room == "aten" else None
+    return getattr(packet, func._overloadname, None) if name.endswith("_") else None
+
+
+def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found.extend(part for part in value if isinstance(part, Tensor))
+    return found
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """What an operator writes into."""
+    found: list[Any] = []
+    for at, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[at] if at < len(args) else kwargs.get(argument.name)
+            found.extend(value if isinstance(value, tuple | list) else [value])
+    return found
+
+
+def _position(func: Any, args: tuple[Any, ...], target: Tensor) -> int:
+    return next(at for at, value in enumerate(args) if value is target)
