@@ -276,6 +276,8 @@ def test_a_split_that_doubles_a_row_is_refused(folder: Path) -> None:
 def test_bad_settings(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--draws: expected 1 or more; got 0"):
         protocol.run("yacht", folder, tmp_path, protocol.Settings(draws=0))
+    with pytest.raises(SettingError, match="--jobs: expected 1 or more; got 0"):
+        protocol.run("yacht", folder, tmp_path, protocol.Settings(), jobs=0)
 
 
 def test_the_choice_is_by_validation(folder: Path) -> None:
@@ -318,6 +320,17 @@ def test_judging_is_of_draws(folder: Path) -> None:
     alone = (own - material.truth.repeat(2, 1)).square().mean((0, 2)).sqrt()
     assert (rmse.reshape(-1) < alone).all()
     assert likelihood.shape == (2, 3) and likelihood.isfinite().all()
+
+
+def test_no_mask_is_drawn_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong: a key that forgets which draws, or which members, a piece of work is of."""
+    material = for_testing(load(folder, "yacht"))
+    weights = population.initial(6, 2, 8, 5)
+    weights.flat[3:] = weights.flat[:3]  # twice the same networks
+    monkeypatch.setattr("benchmarks.uci.judging.CELLS", 6 * 8)  # one member, one draw
+    tau = torch.full((2, 3), 4.0)
+    one, many = (judged(weights, material, 0.1, tau, draws, 9)[0] for draws in (1, 50))
+    assert (one[0] != one[1]).all() and (many[0] != many[1]).all() and (one != many).all()
 
 
 def test_better_is_lower_for_an_error_and_higher_for_a_likelihood() -> None:

@@ -45,7 +45,7 @@ def main() -> None:
     prepare()
     try:
         for name in args.tables or NAMES:
-            run(name, args.data, args.out, settings, max(1, args.jobs))
+            run(name, args.data, args.out, settings, args.jobs)
     except DropkitError as error:
         sys.exit(f"Error: {error}")
     if args.write:

@@ -136,6 +136,8 @@ def run(
         SettingError: no such table; results of other settings in `out`.
     """
     settings.check()
+    if jobs < 1:
+        raise SettingError(f"--jobs: expected 1 or more; got {jobs}")
     table, path = load(data, name), out / f"{name}.json"
     record = kept(path, table, settings)
     for stage, pieces in (
