@@ -201,10 +201,12 @@ class Draws:
             parts = [child(one, at) for one in self._ragged]
             options |= {"outputs": self._outputs, "sites": self._sites}
             return Draws.gather(parts, **options)
-        part = flatten(child(self._flat.refill(self._flat.leaves), at))
-        if not any(isinstance(leaf, Kept | Streamed) for leaf in part.leaves):
+        part = flatten(child(self._flat.refill(range(len(self._flat.leaves))), at))
+        leaves = tuple(self._flat.leaves[number] for number in part.leaves)
+        if not any(isinstance(leaf, Kept | Streamed) for leaf in leaves):
             raise SettingError(f"draws[{at!r}]: expected a part with tensors; got one without")
-        return Draws(part, self._outputs, sites=self._sites, **options)
+        flat = Flat(leaves, part.names, part.refill)
+        return Draws(flat, self._outputs, sites=self._sites, **options)
 
     def __repr__(self) -> str:
         if self._ragged is not None:

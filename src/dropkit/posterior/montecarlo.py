@@ -101,15 +101,18 @@ def _resampled(count: int, q: float) -> Tensor:
     """Of each of the ordered draws: how often it is the quantile of a resample.
 
     The k-th smallest of T resampled is among the i smallest draws if at least k of T are, each of
-    which is so with the probability i/T.
+    which is so with the probability i/T. By Hoeffding's bound no count is 6 sqrt(T) off its mean
+    more often than exp(-72), so that what is further off need not be looked at.
     """
-    rank = round(q * (count - 1)) + 1
-    chance = torch.arange(1, count, dtype=torch.float64) / count
-    hits = torch.arange(rank, count + 1, dtype=torch.float64)
-    total = torch.tensor(float(count + 1), dtype=torch.float64)
-    ways = total.lgamma() - (hits + 1).lgamma() - (count - hits + 1).lgamma()
+    rank, reach = round(q * (count - 1)) + 1, math.ceil(6 * math.sqrt(count))
+    first, last = max(1, rank - reach), min(count - 1, rank + reach)
+    below = (torch.arange(count + 1) > last).double()
+    chance = torch.arange(first, last + 1, dtype=torch.float64) / count
+    hits = torch.arange(rank, min(count, rank + 2 * reach) + 1, dtype=torch.float64)
+    all_ways = math.lgamma(count + 1)
+    ways = all_ways - (hits + 1).lgamma() - (count - hits + 1).lgamma()
     logs = ways + hits * chance.log().unsqueeze(1) + (count - hits) * (-chance).log1p().unsqueeze(1)
-    below = torch.cat([torch.zeros(1), logs.exp().sum(1), torch.ones(1)])
+    below[first : last + 1] = logs.exp().sum(1)
     return below.diff()
 
 
