@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -123,25 +124,25 @@ def test_the_log_likelihood_is_that_of_a_mixture_of_normals() -> None:
     """And comes out alike in whatever pieces the draws come."""
     stream = Stream(3)
     draws, truth = stream.normal((2, 7, 4)).double(), stream.normal((2, 4)).double()
-    tau = torch.tensor([0.5, 30.0], dtype=torch.float64)
+    tau = torch.tensor([[0.5, 30.0], [1.0, 2.0]], dtype=torch.float64)
     for sizes in ([7], [1, 4, 2]):
         mixture = Mixture(truth, tau)
         for part in draws.split(sizes, 1):
             mixture.add(part.clone())
-        for member in range(2):
+        for precision, member in itertools.product(range(2), range(2)):
             law = torch.distributions.MixtureSameFamily(
                 torch.distributions.Categorical(torch.ones(4, 7, dtype=torch.float64)),
-                torch.distributions.Normal(draws[member].T, tau[member] ** -0.5),
+                torch.distributions.Normal(draws[member].T, tau[precision, member] ** -0.5),
             )
             expected = law.log_prob(truth[member]).mean()
-            torch.testing.assert_close(mixture.log_likelihood()[member], expected)
+            torch.testing.assert_close(mixture.log_likelihood()[precision, member], expected)
             error = (draws[member].mean(0) - truth[member]).square().mean().sqrt()
             torch.testing.assert_close(mixture.rmse()[member], error)
 
 
 def test_draws_that_are_far_off_do_not_underflow() -> None:
     """exp(-50000 / 2 * 1) is 0 in any float: wrong where the sum of exponentials is kept."""
-    mixture = Mixture(torch.zeros(1, 1, dtype=torch.float64), torch.tensor([5e4]).double())
+    mixture = Mixture(torch.zeros(1, 1, dtype=torch.float64), torch.tensor([[5e4]]).double())
     mixture.add(torch.ones(1, 2, 1, dtype=torch.float64))
     expected = -2.5e4 - 0.5 * math.log(2 * math.pi) + 0.5 * math.log(5e4)
     assert float(mixture.log_likelihood()) == pytest.approx(expected, rel=1e-12)
@@ -303,7 +304,7 @@ def test_judging_is_of_draws(folder: Path) -> None:
     With dropout off all draws agree, and a mixture's mean is no better than a draw.
     """
     material = for_testing(load(folder, "yacht"))
-    tau = torch.full((2, 3), 4.0)
+    tau = torch.full((1, 2, 3), 4.0)
     weights = population.initial(6, 2, 8, 5)
     outputs = torch.stack(
         [
@@ -319,7 +320,7 @@ def test_judging_is_of_draws(folder: Path) -> None:
     torch.testing.assert_close(rmse.reshape(-1), error, rtol=0, atol=apart)
     alone = (own - material.truth.repeat(2, 1)).square().mean((0, 2)).sqrt()
     assert (rmse.reshape(-1) < alone).all()
-    assert likelihood.shape == (2, 3) and likelihood.isfinite().all()
+    assert likelihood.shape == (1, 2, 3) and likelihood.isfinite().all()
 
 
 def test_no_mask_is_drawn_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,9 +329,28 @@ def test_no_mask_is_drawn_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     weights = population.initial(6, 2, 8, 5)
     weights.flat[3:] = weights.flat[:3]  # twice the same networks
     monkeypatch.setattr("benchmarks.uci.judging.CELLS", 6 * 8)  # one member, one draw
-    tau = torch.full((2, 3), 4.0)
+    tau = torch.full((1, 2, 3), 4.0)
     one, many = (judged(weights, material, 0.1, tau, draws, 9)[0] for draws in (1, 50))
     assert (one[0] != one[1]).all() and (many[0] != many[1]).all() and (one != many).all()
+
+
+def test_a_large_table_gives_the_precisions_of_a_rate_to_one_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which draws are then the same for all, and the scores those of each by itself."""
+    monkeypatch.setattr(protocol, "LARGE", 1)
+    table, settings = load(folder, "yacht"), protocol.Settings(multiplier=1, draws=50)
+    both, *_ = protocol.grid(table, folder, settings)
+    rmse, likelihood = protocol.found(table, for_choosing(table), both)
+    assert rmse.shape == likelihood.shape == (2, 3) and torch.equal(rmse[0], rmse[1])
+    decay = population.weight_decay(both.rate, torch.full((1, 3), 4.0), 43)
+    key = derive(0, 0, 0, 0)
+    material = for_choosing(table)
+    weights = population.train(material.x, material.y, 8, both.rate, decay, 40, derive(key, 0))
+    for place, tau in enumerate(table.taus):
+        alone = judged(weights, material, both.rate, torch.full((1, 1, 3), tau), 50, derive(key, 1))
+        torch.testing.assert_close(rmse[place], alone[0][0])
+        torch.testing.assert_close(likelihood[place], alone[1][0, 0])
 
 
 def test_better_is_lower_for_an_error_and_higher_for_a_likelihood() -> None:

@@ -30,6 +30,10 @@ from dropkit.kernel import derive
 
 Record = dict[str, Any]
 
+LARGE = 5000
+"""Rows from which on the precisions of a rate, whose weight decays are below 1e-6 and so next to
+nothing, are given to one network and not each to its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -57,7 +61,7 @@ class Piece:
     rate: float
     splits: tuple[int, ...]
     taus: tuple[tuple[float, ...], ...]
-    """(copies, splits)."""
+    """(precisions, splits)."""
     settings: Settings
 
 
@@ -84,15 +88,19 @@ def done(piece: Piece) -> Record:
 
 
 def found(table: Table, material: Material, piece: Piece) -> tuple[Tensor, Tensor]:
-    """RMSE and log-likelihood of a piece: (copies, splits)."""
+    """RMSE and log-likelihood of a piece: (precisions, splits)."""
     taus, settings = torch.tensor(piece.taus, dtype=torch.float64), piece.settings
+    taus = (
+        taus[:, None] if len(table.y) > LARGE else taus[None]
+    )  # (of one network, networks, splits)
     stage = ("grid", "tests").index(piece.stage)
     place = (NAMES.index(table.name), stage, table.rates.index(piece.rate))
     key = derive(settings.seed, *place)
-    decay = weight_decay(piece.rate, taus, material.x.shape[2])
+    decay = weight_decay(piece.rate, taus[len(taus) // 2], material.x.shape[2])
     epochs = settings.multiplier * table.epochs
     weights = train(material.x, material.y, table.hidden, piece.rate, decay, epochs, derive(key, 0))
-    return judged(weights, material, piece.rate, taus, settings.draws, derive(key, 1))
+    rmse, likelihood = judged(weights, material, piece.rate, taus, settings.draws, derive(key, 1))
+    return rmse.expand_as(likelihood).flatten(0, 1), likelihood.flatten(0, 1)
 
 
 def grid(table: Table, folder: Path, settings: Settings) -> list[Piece]:
