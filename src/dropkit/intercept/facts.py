@@ -42,6 +42,9 @@ LIKE = (
 """Operators whose result hangs on no value that they are given, but on a shape alone."""
 
 
+_ESCAPES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of one overload of an operator."""
@@ -49,6 +52,8 @@ class Facts:
     name: str
     seeded: bool
     """Whether it draws from a generator."""
+    escapes: bool
+    """Whether Python, or the shape of a result, hangs on values that it is given."""
     mutates: bool
     views: bool
     """Whether it gives what it was given, seen otherwise."""
@@ -106,6 +111,7 @@ def facts(operator: Any) -> Facts:
     return Facts(
         name=name,
         seeded=torch.Tag.nondeterministic_seeded in operator.tags,
+        escapes=any(tag in operator.tags for tag in _ESCAPES),
         mutates=schema.is_mutable,
         views=not schema.is_mutable and any(given.alias_info for given in schema.returns),
         drops=drops and "backward" not in name,

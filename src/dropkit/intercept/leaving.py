@@ -16,7 +16,7 @@ from weakref import WeakSet
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
-from dropkit.intercept.untouched import RandomState, untouched
+from dropkit.intercept.untouched import Generators, untouched
 
 _deliberate: ContextVar[bool] = ContextVar("dropkit.deliberate", default=False)
 _calm: WeakSet[nn.Module] = WeakSet()
@@ -54,7 +54,7 @@ def leaving(
             stack.enter_context(_lightly(model))
         else:
             before = stack.enter_context(untouched(model))
-            stack.callback(lambda: None if before.changed() else _calm.add(model))
+            stack.callback(lambda: _calm.add(model) if before.calm() else None)
         for path in opened:
             _set(stack, model.get_submodule(path), "training", True)
         for path, rate in (rates or {}).items():
@@ -75,7 +75,7 @@ def forget(model: nn.Module) -> None:
 
 @contextmanager
 def _lightly(model: nn.Module) -> Iterator[None]:
-    random = RandomState()
+    random = Generators()
     modules = list(model.modules())
     own = [dict(vars(module)) for module in modules]
     buffers = [(tensor, tensor.detach().clone()) for tensor in model.buffers()]

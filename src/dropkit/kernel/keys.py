@@ -156,7 +156,11 @@ def fresh(generator: torch.Generator | None = None) -> int:
 
 def seed_torch(key: int) -> None:
     """Let torch's own generators, of all devices, go on from what a key names."""
-    torch.manual_seed(key >> 1)  # it takes 63 bits
+    seed = key >> 1  # it takes 63 bits
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed notes who called, for each device
+    begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if begun:
+        torch.cuda.manual_seed_all(seed)
 
 
 def check_key(key: Key | SupportsIndex) -> Key:

@@ -1,14 +1,18 @@
-"""Does again what a tape holds: for one draw, or for several at once under `torch.vmap`."""
+"""Does again what a tape holds: for one draw, or for several at once as `torch.vmap` has it.
+
+Its levels are entered by hand. So a site is outside of them, where it sees all draws as one tensor.
+"""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import _add_batch_dim, _remove_batch_dim
+from torch._functorch.vmap import vmap_increment_nesting
 
 from dropkit.posterior.tape import Constant, Drawing, Given, Slot, Step, Tape
 
@@ -35,10 +39,11 @@ class Replay:
         self.tape = tape
         self.outputs = tuple(outputs)
         wanted = {out.number for out in outputs if isinstance(out, Slot)}
-        self._steps = _needed(tape.steps, wanted)
-        self._runs = list(_runs(self._steps, wanted))
-        self._last = _last_uses(self._steps, wanted)
-        self._last_runs = _last_uses(self._runs, wanted)
+        steps = _needed([_Ties(step) for step in tape.steps], wanted)
+        runs = list(_runs(steps, wanted))
+        self._steps = [one.step for one in steps if not isinstance(one.step, _Run)]
+        self._runs = [one.step for one in runs if not isinstance(one.step, Step)]
+        self._last, self._last_runs = _last_uses(steps, wanted), _last_uses(runs, wanted)
         self.hangs = bool(wanted)
         """Whether any output hangs on a draw."""
 
@@ -88,23 +93,13 @@ class Replay:
     # ---- one step
 
     def _vmapped(self, run: _Run, values: Values, count: int) -> None:
-        def body(*given: Tensor) -> tuple[Tensor, ...]:
-            inner: Values = dict(zip(run.needs, given, strict=True))
-            view = _aten.view.default if self.tape.writes else _aten.reshape.default
+        view = _aten.view.default if self.tape.writes else _aten.reshape.default
+        with vmap_increment_nesting(count, "different") as level:
+            inner = {number: _add_batch_dim(values[number], 0, level) for number in run.needs}
             for step in run.steps:
                 self._do(step, inner, view)
-            return tuple(inner[number] for number in run.gives)
-
-        given = tuple(values[number] for number in run.needs)
-        if not given:  # a constant, seen otherwise
-            values.update(
-                (n, x.expand(count, *x.shape)) for n, x in zip(run.gives, body(), strict=True)
-            )
-            return
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "There is a performance drop")
-            results = torch.vmap(body, randomness="different")(*given)
-        values.update(zip(run.gives, results, strict=True))
+            for number in run.gives:
+                values[number] = _remove_batch_dim(inner[number], level, count, 0)
 
     def _do(self, step: Step, values: Values, view: Any) -> None:
         args = tuple(self._get(value, values) for value in step.args)
@@ -129,20 +124,28 @@ class Replay:
         return value if isinstance(given, Slot) else value.expand(count, *value.shape)
 
 
-def _needed(steps: Sequence[Step | Drawing], wanted: set[int]) -> list[Step | Drawing]:
-    """Steps on which the outputs hang, in order; what writes is kept."""
+class _Ties:
+    """A step, with the numbers of what it needs and gives."""
+
+    __slots__ = ("gives", "step", "uses")
+
+    def __init__(self, step: Step | Drawing | _Run) -> None:
+        self.step = step
+        self.uses = set(step.needs) if isinstance(step, _Run) else _uses(step)
+        self.gives = set(step.gives) if isinstance(step, _Run) else _gives(step)
+
+
+def _needed(steps: Sequence[_Ties], wanted: set[int]) -> list[_Ties]:
+    """Steps on which the outputs hang, in order."""
     needs, kept = set(wanted), []
-    for step in reversed(steps):
-        if needs.isdisjoint(_gives(step)):
-            continue
-        kept.append(step)
-        needs.update(_uses(step))
+    for one in reversed(steps):
+        if not needs.isdisjoint(one.gives):
+            kept.append(one)
+            needs |= one.uses
     return kept[::-1]
 
 
-def _uses(step: Step | Drawing | _Run) -> set[int]:
-    if isinstance(step, _Run):
-        return set(step.needs)
+def _uses(step: Step | Drawing) -> set[int]:
     kwargs = step.kwargs if isinstance(step, Step) else {}
     return {slot.number for slot in _slots((*step.args, *kwargs.values()))}
 
@@ -155,40 +158,38 @@ def _slots(values: Any) -> Iterator[Slot]:
             yield from _slots(value)
 
 
-def _gives(step: Step | Drawing | _Run) -> set[int]:
-    if isinstance(step, _Run):
-        return set(step.gives)
+def _gives(step: Step | Drawing) -> set[int]:
     return {step.out} if isinstance(step, Drawing) else {n for n in step.outs if n is not None}
 
 
-def _last_uses(steps: Sequence[Step | Drawing | _Run], wanted: set[int]) -> list[list[int]]:
+def _last_uses(steps: Sequence[_Ties], wanted: set[int]) -> list[list[int]]:
     """For each step: the values that nothing needs behind it."""
     found: list[list[int]] = []
     needed = set(wanted)
-    for step in reversed(steps):
-        last = (_uses(step) | _gives(step)) - needed
+    for one in reversed(steps):
+        last = (one.uses | one.gives) - needed
         found.append(sorted(last))
         needed |= last
     return found[::-1]
 
 
-def _runs(steps: Sequence[Step | Drawing], wanted: set[int]) -> Iterator[Drawing | _Run]:
+def _runs(steps: Sequence[_Ties], wanted: set[int]) -> Iterator[_Ties]:
     """The drawings, and what lies between them as one."""
     later: list[set[int]] = []
     needed = set(wanted)
-    for step in reversed(steps):
+    for one in reversed(steps):
         later.append(set(needed))
-        needed |= _uses(step)
+        needed |= one.uses
     later.reverse()
-    between: list[Step] = []
-    for at, step in enumerate(steps):
-        if isinstance(step, Step):
-            between.append(step)
-            if at + 1 < len(steps) and isinstance(steps[at + 1], Step):
-                continue
-            given = set().union(*map(_gives, between))
-            needs = set().union(*map(_uses, between)) - given
-            yield _Run(tuple(between), tuple(sorted(needs)), tuple(sorted(given & later[at])))
+    between: list[_Ties] = []
+    for at, one in enumerate(steps):
+        if isinstance(one.step, Drawing):
+            yield one
+            continue
+        between.append(one)
+        if at + 1 == len(steps) or isinstance(steps[at + 1].step, Drawing):
+            gives = set().union(*(part.gives for part in between))
+            needs = set().union(*(part.uses for part in between)) - gives
+            inner = tuple(part.step for part in between if isinstance(part.step, Step))
+            yield _Ties(_Run(inner, tuple(sorted(needs)), tuple(sorted(gives & later[at]))))
             between = []
-        else:
-            yield step

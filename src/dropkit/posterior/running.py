@@ -10,6 +10,7 @@ All ways give the same masks for the same draw, and the same values up to roundi
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from dropkit.posterior.tape import Recorder
 
 Strategy = Literal["auto", "loop", "prefix", "fold"]
 
+_TRIES = 2
+"""So often a number of draws is tried before it is judged: a machine has other work, too."""
 _WORSE = 1.05
 """Folding more draws has to make one draw cheaper than this many times the best so far."""
 _STEP = 4
@@ -63,12 +66,14 @@ class Way:
     folds: bool | None = None
     """Whether several draws at once give the same; None: not tried."""
     times: dict[int, float] = field(default_factory=dict)
-    """Seconds that a draw took, by how many were done at once; at 0: by the model itself."""
+    """Seconds that a draw took at least, by how many were done at once; at 0: by the model."""
+    tries: Counter[int] = field(default_factory=Counter)
 
     def took(self, count: int, seconds: float) -> None:
         """So long for so many draws at once."""
         each = seconds / max(count, 1)
         self.times[count] = min(each, self.times.get(count, each))
+        self.tries[count] += 1
 
     def best(self) -> int:
         """How many draws at once take least, as far as is known; 0: the model itself is faster."""
@@ -76,11 +81,14 @@ class Way:
 
     def next(self) -> int:
         """How many to do at once: more than ever as long as that pays, and then the best."""
-        if 1 not in self.times:
+        if self.tries[1] < _TRIES:
             return 1
         most, best = max(self.times), self.best()
-        growing = self.folds is not False and self.times[most] <= self.times[best] * _WORSE
-        return most * _STEP if growing else best
+        if self.folds is False:
+            return best
+        if self.tries[most] < _TRIES:
+            return most
+        return most * _STEP if self.times[most] <= self.times[best] * _WORSE else best
 
 
 @dataclass(slots=True, eq=False)
@@ -238,7 +246,9 @@ class Runner:
     def _folded(self, first: int, count: int) -> Chunk:
         """Several draws at once; fewer where memory ends, and one where an operator has no rule."""
         try:
-            chunk = self._timed(count, lambda first: self.fold(first, count), first)
+            if self.way.folds:
+                return self._timed(count, lambda first: self.fold(first, count), first)
+            chunk = self.fold(first, count)  # the first time is no measure
         except (RuntimeError, MemoryError) as error:
             if _is_memory(error) and count > 1:
                 self.most = count // 2
@@ -247,17 +257,15 @@ class Runner:
                 raise
             self.way.folds = False
             return self.prefix(first)
-        if self.way.folds is None:
-            self.way.folds = _alike(_part(chunk, 0), self.prefix(first))
-            if not self.way.folds:
-                self.way.times = {n: t for n, t in self.way.times.items() if n <= 1}
-                if self.strategy == "fold":
-                    raise SettingError(
-                        "strategy: expected a model whose draws can be done at once for 'fold'; "
-                        "they came out otherwise than one by one. Try strategy='auto'"
-                    )
-                return self.prefix(first)
-        return chunk
+        self.way.folds = _alike(_part(chunk, 0), self.prefix(first))
+        if self.way.folds:
+            return chunk
+        if self.strategy == "fold":
+            raise SettingError(
+                "strategy: expected a model whose draws can be done at once for 'fold'; they came "
+                "out otherwise than one by one. Try strategy='auto'"
+            )
+        return self.prefix(first)
 
 
 def _plain(result: Any) -> Any:

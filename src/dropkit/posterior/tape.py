@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from dropkit.intercept.facts import facts
-from dropkit.kernel import derive, signed
+from dropkit.intercept.facts import Facts, facts
+from dropkit.kernel import derive, operators, signed
 from dropkit.posterior.laws import Law
 
 _PLAIN = (Tensor, nn.Parameter)
-_ESCAPES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_KEY = operators.draw_key_op
 _aten = torch.ops.aten
 _ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -122,6 +122,10 @@ class Recorder(TorchDispatchMode):
         self.noticed: Callable[[], None] = lambda: None
         """Told of each draw that no site is asked for."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled while it looks on, and what sees to that takes its time
+
     # ---- what comes from outside
 
     def draw(self, law: Law, values: Sequence[Tensor]) -> Tensor:
@@ -152,20 +156,23 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run an operator, and note it if it hangs on a draw."""
         kwargs = kwargs or {}
-        if func.name() == "dropkit::draw_key":
+        if func is _KEY:
             return self._next_key(args[0].device)
-        given, known = _tensors(args, kwargs), facts(func)
-        drawn = known.draws(args, kwargs) or known.dropped(args, kwargs) is not None
-        drawn = drawn and func.namespace != "dropkit"  # whose draws come from keys
+        known = facts(func)
+        drawn = known.seeded and _draws(func, known, args, kwargs)
         if drawn:
             self.noticed()
         if self.tape.why_not:
             return func(*args, **kwargs)
-        hot = drawn or any(map(self._hangs, given))
+        if not drawn and not self._memory:
+            return func(*args, **kwargs)  # nothing was drawn yet
+        given = _tensors(args, kwargs)
+        near = {_storage(x) for x in given}
+        hot = drawn or not near.isdisjoint(self._memory)
         if hot and any(type(x) not in _PLAIN for x in given):
             self._cannot("a tensor of a class of its own")
             return func(*args, **kwargs)
-        if hot and self._escapes(func, args):
+        if hot and known.escapes and self._escapes(func, args):
             self._cannot(f"Python, or a shape, hangs on a drawn value ({func.name()})")
             return func(*args, **kwargs)
         self.tape.seeded |= drawn
@@ -173,17 +180,17 @@ class Recorder(TorchDispatchMode):
             return self._write(func, args, kwargs, hot)
         result = func(*args, **kwargs)
         if hot:
-            self._note(func, args, kwargs, result, given)
+            self._note(func, args, kwargs, result, near)
         else:
-            self._forget(result, given)
+            self._forget(result)
         return result
 
-    def _forget(self, result: Any, given: Sequence[Tensor]) -> None:
+    def _forget(self, result: Any) -> None:
         """A value that hangs on no draw lies where one may have lain that does."""
         parts = result if isinstance(result, tuple | list) else (result,)
         for part in parts:
-            if isinstance(part, Tensor) and _storage(part) in self._memory:
-                del self._memory[_storage(part)]
+            if isinstance(part, Tensor):
+                self._memory.pop(_storage(part), None)
 
     def _next_key(self, device: torch.device) -> Tensor:
         """A layer of dropkit's asks for a key."""
@@ -193,20 +200,15 @@ class Recorder(TorchDispatchMode):
         return self.draw(law, ())
 
     def _escapes(self, func: Any, args: tuple[Any, ...]) -> bool:
-        if not any(tag in func.tags for tag in _ESCAPES):
-            return False
         if func is _aten.index.Tensor:
             chosen = [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
             return any(map(self._hangs, chosen))
         return True
 
-    def _note(
-        self, func: Any, args: Any, kwargs: Any, result: Any, given: Sequence[Tensor]
-    ) -> None:
+    def _note(self, func: Any, args: Any, kwargs: Any, result: Any, near: Collection[int]) -> None:
         many = isinstance(result, tuple | list)
         parts = result if many else (result,)
         used, named = self._all_given(args), self._all_given(kwargs)
-        near = {_storage(x) for x in given}
         outs = tuple(self._made(x, near) if isinstance(x, Tensor) else None for x in parts)
         if func is _ATTENTION:  # for which vmap has no rule
             tensors = [*used[:3], *(mask for mask in [named.pop("attn_mask", None)] if mask)]
@@ -438,9 +440,10 @@ class _Partly:
 
 
 def _storage(tensor: Tensor) -> int:
-    if tensor.layout != torch.strided or tensor.is_nested:
+    try:
+        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
+    except (NotImplementedError, RuntimeError):  # sparse, and others without one memory
         return -id(tensor)
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _fills(tensor: Tensor) -> bool:
@@ -449,6 +452,8 @@ def _fills(tensor: Tensor) -> bool:
         return False
     if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
         return False
+    if tensor.is_contiguous():
+        return True
     reach = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size != 1 and stride != reach:
@@ -467,6 +472,12 @@ def _twin(func: Any) -> Any:
     room, _, name = func._schema.name.partition("::")
     packet = getattr(_aten, name.removesuffix("_"), None) if room == "aten" else None
     return getattr(packet, func._overloadname, None) if name.endswith("_") else None
+
+
+def _draws(func: Any, known: Facts, args: Any, kwargs: Any) -> bool:
+    """Whether a call draws from torch's own generator; what is dropkit's draws from keys."""
+    drawn = known.draws(args, kwargs) or known.dropped(args, kwargs) is not None
+    return drawn and func.namespace != "dropkit"
 
 
 def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
