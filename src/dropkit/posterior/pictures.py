@@ -32,10 +32,12 @@ _STYLE: dict[str, Any] = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 9.0,
     "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.titlepad": 10.0,
+    "axes.titlecolor": MUTED,
+    "axes.titlepad": 8.0,
+    "figure.titlesize": 10.5,
+    "figure.titleweight": "bold",
     "axes.facecolor": PAPER,
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
@@ -78,7 +80,8 @@ def draw(kind: str, draws: Draws, targets: Tensor, **options: Any) -> Figure:
         mpl.rcdefaults()
         settings: Any = mpl.rcParams  # its stubs know each key's own type; ours come from a table
         settings.update(_STYLE)
-        figure = Figure(figsize=(5.4, 4.2), dpi=150, layout="constrained")
+        figure = Figure(figsize=(5.4, 4.3), dpi=150)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
         _KINDS[kind](figure, draws, targets, **options)
     return figure
 
@@ -97,9 +100,9 @@ def reliability(figure: Figure, draws: Draws, targets: Tensor, *, bins: int = 10
         label="observed, with its 95 % interval",
     )  # fmt: skip
     start = max(0.0, float(stated.min()) - 0.06)
-    above.set(xlim=(start, 1.02), ylim=(-0.03, 1.03), ylabel="share that was right")
-    above.set_title(f"Expected calibration error {found.error:.3f}   {_said(draws, targets)}")
-    above.legend(loc="upper left")
+    above.set(xlim=(start, 1.02), ylim=(-0.03, 1.03))
+    _head(figure, above, f"Expected calibration error {found.error:.3f}", "share that was right")
+    above.legend(loc="lower right")
     _quiet(above)
     width = 0.7 / bins
     below.bar(stated.tolist(), rows.tolist(), width=width, color=MUTED, alpha=0.45)
@@ -108,7 +111,8 @@ def reliability(figure: Figure, draws: Draws, targets: Tensor, *, bins: int = 10
             f"{int(count):,}", (place, count), xytext=(0, 2), textcoords="offset points",
             ha="center", color=MUTED, fontsize=7.5,
         )  # fmt: skip
-    below.set(yticks=[], ylim=(0, 1.45 * float(rows.max())), ylabel="rows")
+    below.set(yticks=[], ylim=(0, 1.45 * float(rows.max())))
+    below.set_title(f"rows by bins, of {_said(draws, targets)}")
     below.set_xlabel("stated probability of the predicted class")
     below.spines["left"].set_visible(False)
 
@@ -119,16 +123,16 @@ def risk_coverage(
     """The loss of the rows that are kept, over their share, beside a random and the ideal order."""
     found = metrics.risk_coverage(draws, targets, by)
     axes = figure.subplots()
-    squared = f" in {unit} squared" if unit and draws.outputs == "values" else ""
+    squared = f", in {unit} squared" if unit and draws.outputs == "values" else ""
     shares = _percent(found.share)
     whole = float(found.loss[-1])
     axes.plot(shares, [whole] * len(shares), color=MUTED, linewidth=1.1, dashes=(3, 3))
     axes.plot(shares, found.ideal.tolist(), color=MUTED, linewidth=1.1)
     axes.plot(shares, found.loss.tolist(), color=ACCENT)
     _name_lines(axes, found, whole, ordered="by uncertainty")
-    axes.set_ylabel(f"{found.name} of the kept rows{squared}")
-    axes.set_xlabel("rows kept, the most certain first, in %")
-    axes.set_title(f"Area {found.area:.3g}, random {whole:.3g}   {_said(draws, targets)}")
+    heading = f"Area under the curve {found.area:.3g}, in random order {whole:.3g}"
+    _head(figure, axes, heading, f"{found.name} of the rows kept{squared}")
+    axes.set_xlabel(f"rows kept, the most certain first, in %   ({_said(draws, targets)})")
     _quiet(axes)
     axes.set(xlim=(0, 100), ylim=(0, None))
 
@@ -147,9 +151,9 @@ def sparsification(
     )
     axes.plot(gone, loss, color=ACCENT, label="by uncertainty")
     axes.plot(gone, ideal, color=MUTED, linewidth=1.1, label="by the true error")
-    axes.set_ylabel(f"{found.name} of the rest, as a share of that of all rows")
-    axes.set_xlabel("rows taken out, the most uncertain first, in %")
-    axes.set_title(f"Sparsification error {found.excess:.3f}   {_said(draws, targets)}")
+    heading = f"Sparsification error {found.excess:.3f}: the area that is shaded"
+    _head(figure, axes, heading, f"{found.name} of the rows left, over that of all rows")
+    axes.set_xlabel(f"rows taken out, the most uncertain first, in %   ({_said(draws, targets)})")
     axes.legend(loc="best")
     _quiet(axes)
     axes.set(xlim=(0, 100), ylim=(0, None))
@@ -198,11 +202,11 @@ def intervals(
                 markersize=2.8,
                 label=name,
             )
-    kind = "intervals given" if interval else f"{level:.0%} of the draws"
-    axes.set_title(f"{kind}: hold {share:.1%} of the truths   {_said(draws, targets)}")
-    shown = f", {len(order)} of them shown" if len(order) < targets.numel() else ""
-    axes.set_xlabel(f"rows in the order of their predictions{shown}")
-    axes.set_ylabel(f"value{f' in {unit}' if unit else ''}")
+    kind = "The intervals" if interval else f"Intervals of {100 * level:g} % of the draws"
+    heading = f"{kind} hold {100 * share:.1f} % of the truths"
+    _head(figure, axes, heading, f"value{f' in {unit}' if unit else ''}")
+    shown = f"{len(order)} of " if len(order) < targets.numel() else ""
+    axes.set_xlabel(f"{shown}{_said(draws, targets)}, in the order of the predictions")
     axes.set_xticks([])
     axes.legend(loc="best")
     _quiet(axes)
@@ -217,7 +221,13 @@ _KINDS: dict[str, Callable[..., None]] = {
 
 
 def _said(draws: Draws, targets: Tensor) -> str:
-    return f"({targets.numel():,} rows, {draws.count:,} draws)"
+    return f"{targets.numel():,} rows, {draws.count:,} draws"
+
+
+def _head(figure: Figure, axes: Axes, heading: str, above: str) -> None:
+    """What the picture says, and what its upright axis is."""
+    figure.suptitle(heading, x=0.03, ha="left", color=INK)
+    axes.set_title(above)
 
 
 def _percent(share: Tensor) -> list[float]:
