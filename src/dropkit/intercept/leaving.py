@@ -68,6 +68,11 @@ def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
+def is_calm(model: nn.Module) -> bool:
+    """Whether a pass was seen to change nothing, and to draw from no generator but torch's."""
+    return model in _calm
+
+
 def forget(model: nn.Module) -> None:
     """From now on a model is looked at in full."""
     _calm.discard(model)

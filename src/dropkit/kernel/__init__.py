@@ -26,6 +26,7 @@ from dropkit.kernel.keys import (
     in_scope,
     keyed,
     replayed_keys,
+    seed_others,
     seed_torch,
     split,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "redrawn",
     "replayed_keys",
     "resolve_key",
+    "seed_others",
     "seed_torch",
     "signed",
     "split",

@@ -7,6 +7,8 @@ Without any of them it is drawn from torch's default generator of the device, so
 from __future__ import annotations
 
 import itertools
+import random
+import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
@@ -161,6 +163,14 @@ def seed_torch(key: int) -> None:
     begun: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     if begun:
         torch.cuda.manual_seed_all(seed)
+
+
+def seed_others(key: int) -> None:
+    """Let the generators of Python and NumPy go on from what a key names."""
+    random.seed(key)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(key & 0xFFFFFFFF)
 
 
 def check_key(key: Key | SupportsIndex) -> Key:

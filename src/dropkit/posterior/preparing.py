@@ -24,6 +24,8 @@ from dropkit.posterior.inserting import inserted
 from dropkit.posterior.running import Runner, Way
 from dropkit.posterior.tape import Recorder
 
+_CHANCES = 6
+"""Passes before a site is taken for silent, where layers are left out at random."""
 Scope = Literal["element", "batch", "fixed"]
 
 
@@ -127,26 +129,32 @@ class _Preparation:
         made.active += tuple(made.inserted.values())
         return made
 
-    def _pass(self, made: Plan, kind: Callable[..., Any] = Directing) -> Any:
-        """What decided in a pass of draw 0."""
+    def _pass(self, made: Plan, kind: Callable[..., Any] = Directing, draw: int = 0) -> Any:
+        """What decided in a pass."""
         call = called(self.model, self.asked.method)
         runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
-        recorder = Recorder(0, 0)
+        recorder = Recorder(0, draw)
         with leaving(self.model, made.opened, made.rates):
-            return runner.directed(0, recorder, kind(made, 0, 0, recorder))[0]
+            return runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
 
     def _opened(self, made: Plan) -> set[int]:
         """Open the modules whose dropout is called in training alone; the sites that were asked.
 
         At first none is opened; then those with a site that did not act, and those around them.
         """
+        passes = _CHANCES if any(one.site.kind == "path" for one in made.active) else 1
+        asked: set[int] = set()
         for widened in range(3):
-            director = self._pass(made)
-            silent = [one for one in made.active if not director.calls[one.number]]
-            if not silent or widened == 2:
-                break
+            acted: set[int] = set()
+            for draw in range(passes):  # chance may leave a layer out, with the sites in it
+                director = self._pass(made, draw=draw)
+                acted |= set(director.calls)
+                asked |= {number for number, _ in director.shapes}
+                silent = [one for one in made.active if one.number not in acted]
+                if not silent:
+                    return asked
             made.opened |= {path for one in silent for path in _around(one.site.path, widened)}
-        return {number for number, _ in director.shapes}
+        return asked
 
     def _moved(self, made: Plan, steered: set[int]) -> None:
         """Where a site draws its own mask, another rate is what its attribute holds meanwhile."""

@@ -24,6 +24,7 @@ from torch.utils import _pytree as trees
 from dropkit import kernel
 from dropkit.errors import SamplingError, SettingError
 from dropkit.inspection.passes import copied
+from dropkit.intercept.leaving import is_calm
 from dropkit.intercept.steering import steering
 from dropkit.posterior.choosing import Plan
 from dropkit.posterior.directing import Directing
@@ -109,8 +110,8 @@ class Runner:
     """Draws that fit at once."""
     form: Any = None
     """The structure of the outputs."""
-    calls: dict[int, int] = field(default_factory=dict)
-    """By number of a site: how often it acted in the first draw."""
+    calls: Counter[int] = field(default_factory=Counter)
+    """By number of a site: how often it acted, at the most, in one pass of the model."""
     replay: Replay | None = None
 
     # ---- one pass of the model
@@ -121,10 +122,13 @@ class Runner:
         """What decided in a pass, and what the pass gave."""
         director = director or Directing(self.plan, self.key, draw, recorder)
         args, kwargs = copied((self.args, dict(self.kwargs)), None)
-        kernel.seed_torch(kernel.derive(self.key, draw))
+        seed = kernel.derive(self.key, draw)
+        kernel.seed_torch(seed)
+        if not is_calm(self.model):
+            kernel.seed_others(seed)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            stack.enter_context(kernel.keyed(kernel.derive(self.key, draw)))
+            stack.enter_context(kernel.keyed(seed))
             within = stack.enter_context(steering(self.model, director))
             within.begin_here()
             if recorder is not None:
@@ -136,7 +140,7 @@ class Runner:
         """A draw that is looked at as it is made."""
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
-        self.calls = dict(director.calls)
+        self.calls |= director.calls
         leaves, self.form = trees.tree_flatten(_plain(result))
         outputs = recorder.outputs(leaves)
         if recorder.tape.why_not:
@@ -147,7 +151,8 @@ class Runner:
 
     def loop(self, draw: int) -> Chunk:
         """A draw by the model itself."""
-        _, result = self.directed(draw)
+        director, result = self.directed(draw)
+        self.calls |= director.calls
         leaves, form = trees.tree_flatten(_plain(result))
         if form != self.form:
             raise SamplingError(

@@ -39,7 +39,7 @@ class Sampled:
     rate: float | None
     """At which it was to drop."""
     calls: int
-    """How often it acted in one draw."""
+    """How often it acts in one draw."""
 
     @property
     def acted(self) -> bool:
@@ -137,6 +137,7 @@ def sample(
             _check(chunk, gathering, runner)
             if draws == "auto" and gathering.error(quantity) <= (tolerance or 0.0):
                 break
+    _speak(runner)
     if gathering.is_numbers and not gathering.varies:
         raise SamplingError(_still(runner))
     return gathering.draws(runner.form, number, _sampled(runner))
@@ -195,8 +196,6 @@ def _sampled(runner: Runner) -> tuple[Sampled, ...]:
 
 
 def _check(chunk: Chunk, gathering: Gathering, runner: Runner) -> None:
-    if chunk.first == 0:
-        _speak(runner)
     bad = gathering.nan(chunk)
     if bad is not None:
         raise SamplingError(
@@ -217,7 +216,7 @@ def _speak(runner: Runner) -> None:
         warnings.warn(
             f"dropkit.sample: {len(silent)} of {len(sites)} sites did not act: {_listed(silent)}",
             DropkitWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     restless = runner.plan.restless
     if restless:
@@ -225,7 +224,7 @@ def _speak(runner: Runner) -> None:
             "dropkit.sample: the model is random in evaluation mode by itself, too, and that is "
             f"part of what varies: {_listed(restless)}",
             DropkitWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from dropkit.intercept.facts import Facts, facts
@@ -73,6 +74,8 @@ class Drawing:
 class _Memory:
     """A storage in which a value lies that hangs on a draw."""
 
+    hold: Any
+    """As long as it is there, no other storage has the same address."""
     version: int = 0
     base: int | None = None
     """The number of the value that fills it, laid out without gaps."""
@@ -181,16 +184,7 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         if hot:
             self._note(func, args, kwargs, result, near)
-        else:
-            self._forget(result)
         return result
-
-    def _forget(self, result: Any) -> None:
-        """A value that hangs on no draw lies where one may have lain that does."""
-        parts = result if isinstance(result, tuple | list) else (result,)
-        for part in parts:
-            if isinstance(part, Tensor):
-                self._memory.pop(_storage(part), None)
 
     def _next_key(self, device: torch.device) -> Tensor:
         """A layer of dropkit's asks for a key."""
@@ -223,7 +217,7 @@ class Recorder(TorchDispatchMode):
         storage = _storage(tensor)
         if storage not in given or storage not in self._memory:
             base = number if _fills(tensor) and tensor.is_contiguous() else None
-            self._memory[storage] = _Memory(base=base)
+            self._memory[storage] = _Memory(_held(tensor), base=base)
         self._know(tensor, number)
         return number
 
@@ -325,7 +319,10 @@ class Recorder(TorchDispatchMode):
         return twin or _Written(func, _position(func, args, target)), used, named
 
     def _rebase(self, target: Tensor, number: int | None, *, owned: bool) -> None:
-        memory = self._memory.setdefault(_storage(target), _Memory())
+        storage = _storage(target)
+        memory = self._memory.get(storage)
+        if memory is None:
+            memory = self._memory[storage] = _Memory(_held(target))
         memory.version += 1
         memory.base, memory.owned = number, owned
 
@@ -444,6 +441,14 @@ def _storage(tensor: Tensor) -> int:
         return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
     except (NotImplementedError, RuntimeError):  # sparse, and others without one memory
         return -id(tensor)
+
+
+def _held(tensor: Tensor) -> Any:
+    """The address of its memory, which no other gets meanwhile; the memory itself may go."""
+    try:
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (NotImplementedError, RuntimeError):
+        return tensor
 
 
 def _fills(tensor: Tensor) -> bool:
