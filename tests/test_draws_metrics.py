@@ -64,14 +64,14 @@ def test_certain_and_right_is_perfect() -> None:
 
 
 def test_a_calibrated_model_has_the_error_that_its_page_says() -> None:
-    """The mean of 40 is about sqrt(bins / rows) / 3; a bent model has more."""
+    """Mutant: the square root of the mean square, which is above it. A bent model has more."""
     rows, found = 3000, []
     for seed in range(40):
         p = (1.5 * noise(rows, 3, seed=seed)).softmax(-1)
         draws = Draws.of(p.unsqueeze(0), outputs="probabilities")
         truth = classes(p, seed=1000 + seed)
         found.append(metrics.expected_calibration_error(draws, truth))
-    assert float(np.mean(found)) == pytest.approx(math.sqrt(15 / rows) / 3, rel=0.25)
+    assert 0.6 < float(np.mean(found)) / (0.4 * math.sqrt(15 / rows)) < 1
     assert metrics.expected_calibration_error(draws.tempered(0.4), truth) > 3 * max(found)
 
 
