@@ -51,6 +51,7 @@ __all__ = [
     "nn",
     "restore",
     "sample",
+    "sampling_program",
     "sites",
     "testing",
 ]
@@ -65,6 +66,7 @@ _LATE = {
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
     "sample": "dropkit.posterior.sampling",
+    "sampling_program": "dropkit.posterior.program",
     "sites": "dropkit.inspection.sitemap",
 }
 _ROOMS = {"functional", "nn", "testing"}
@@ -76,6 +78,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.apps.guard import guard
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
+    from dropkit.posterior.program import sampling_program
     from dropkit.posterior.sampling import sample
     from dropkit.rules.auditing import audit
 else:

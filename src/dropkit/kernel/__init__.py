@@ -21,9 +21,11 @@ from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import (
     check_key,
     derive,
+    derive_on,
     draw_key,
     fresh,
     in_scope,
+    in_traced_scope,
     keyed,
     replayed_keys,
     seed_others,
@@ -49,6 +51,7 @@ __all__ = [
     "check_key",
     "check_rates",
     "derive",
+    "derive_on",
     "diagonal",
     "draw_key",
     "dropout",
@@ -228,7 +231,7 @@ def resolve_key(
             check_one_mask()
             return draw_key(device)
         return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
-    if traced(x):
+    if traced(x) and not in_traced_scope():
         slot = torch.empty((), dtype=torch.int64, device=device)
         drawn: Tensor = operators.draw_key_op(slot)
         return drawn

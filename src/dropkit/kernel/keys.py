@@ -35,6 +35,8 @@ class _Answer(NamedTuple):
     """Whether it stands by whatever key there was, also one from a generator."""
     checkpoints: int
     """How many checkpoints there were around it when it was entered."""
+    traced: bool = False
+    """Whether its keys are values of the program that a compiler or an export makes."""
 
 
 _scopes: ContextVar[tuple[_Answer, ...]] = ContextVar("dropkit.scopes", default=())
@@ -58,6 +60,16 @@ def derive(key: int, *words: int) -> int:
         state = (state ^ (state >> 30)) * _MIX[1] & WORD64
         state = (state ^ (state >> 27)) * _MIX[2] & WORD64
         state ^= state >> 31
+    return state
+
+
+def derive_on(key: Key, *words: int) -> Key:
+    """`derive`; of a key in a tensor on its device, as `split` does."""
+    if not isinstance(key, Tensor):
+        return derive(key, *words)
+    state = _mixed(key)
+    for word in words:
+        state = _mixed(state ^ (signed(word) if type(word) is int else word))  # or a symbol
     return state
 
 
@@ -197,14 +209,22 @@ def check_key(key: Key | SupportsIndex) -> Key:
     return key if torch.compiler.is_compiling() else key & WORD64  # a symbol is spared that
 
 
+def in_traced_scope() -> bool:
+    """Whether the innermost scope answers with values of a program that is being made."""
+    scopes = _scopes.get()
+    return bool(scopes) and scopes[-1].traced
+
+
 def in_scope() -> bool:
     """Whether a scope answers for keys."""
     return bool(_scopes.get())
 
 
 @contextmanager
-def keyed(seed: int) -> Iterator[None]:
+def keyed(seed: Key) -> Iterator[None]:
     """Within the block, the n-th key that nobody gives is `derive(seed, n)`.
+
+    A seed in a tensor may be the input of a program that is exported: its masks then hang on it.
 
     No global state is read or moved. Scopes belong to a thread, or to a task of asyncio, and nest:
     the innermost decides. A torch.utils.checkpoint within the block needs
@@ -259,7 +279,7 @@ class _Scope(AbstractContextManager[None]):
         _scopes.set(tuple(scope for scope in _scopes.get() if scope is not mine))
 
 
-def _counting(seed: int) -> _Answer:
+def _counting(seed: Key) -> _Answer:
     count, entered = itertools.count(), backward_pass()
 
     def answer(_: _Ask) -> Key:
@@ -269,9 +289,11 @@ def _counting(seed: int) -> _Answer:
                 "and a recomputation would draw others. Try torch.utils.checkpoint.checkpoint(..., "
                 "context_fn=dropkit.functional.replayed_keys)"
             )
-        return derive(seed, next(count))
+        return derive_on(seed, next(count))
 
-    return _Answer(answer, replays=False, checkpoints=checkpoints())
+    return _Answer(
+        answer, replays=False, checkpoints=checkpoints(), traced=isinstance(seed, Tensor)
+    )
 
 
 def _recording(keys: list[Key]) -> _Answer:

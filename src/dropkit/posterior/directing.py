@@ -13,7 +13,7 @@ from torch import Tensor
 from dropkit.intercept import Operation
 from dropkit.intercept.steering import Function
 from dropkit.intercept.trace import Where
-from dropkit.kernel import derive
+from dropkit.kernel import Key, derive_on
 from dropkit.posterior.choosing import Active, Plan
 from dropkit.posterior.laws import Drop, Law, dropping, noise
 from dropkit.posterior.tape import Recorder
@@ -30,16 +30,21 @@ _SITES, _DRAWS = 1, 2
 class Directing:
     """Decides what becomes of each call in the pass of one draw."""
 
-    def __init__(self, plan: Plan, key: int, draw: int, recorder: Recorder | None = None) -> None:
-        self.plan, self.key, self.number, self.recorder = plan, key, draw, recorder
-        self.calls: Counter[int] = Counter()
-        """By number of a site: how often it acted."""
-        self.drawn = self.weighed = 0
+    def __init__(self, plan: Plan, key: Key, draw: int, recorder: Recorder | None = None) -> None:
+        self.plan, self.number, self.recorder = plan, draw, recorder
+        self.begin(key)
         self.suspicious = False
         """Whether to look for NaN; what is found first is `blamed`: a site, and if it made it."""
         self.blamed: tuple[Site, bool] | None = None
         self.shapes: dict[tuple[int, int], tuple[int, ...]] = {}
         """By site and occurrence: what one draw has the shape of."""
+
+    def begin(self, key: Key) -> None:
+        """A pass begins, whose masks a key names."""
+        self.key = key
+        self.calls: Counter[int] = Counter()
+        """By number of a site: how often it acted."""
+        self.drawn = self.weighed = 0
 
     # ---- dropout
 
@@ -66,7 +71,7 @@ class Directing:
         return {"dropout_p": 0.0} if call.is_attention else {"training": False}
 
     def _act(
-        self, site: Active, values: Sequence[Tensor], law: Callable[[int, int | None], Law]
+        self, site: Active, values: Sequence[Tensor], law: Callable[[Key, int | None], Law]
     ) -> Tensor:
         shape = _shape(values)
         occurrence = site.number, self.calls[site.number]
@@ -74,7 +79,7 @@ class Directing:
         self.shapes[occurrence] = shape
         batch = self.plan.batch.get(occurrence)
         size = math.prod(shape) // (shape[batch] if batch is not None else 1)
-        key = derive(self.key, _SITES, *occurrence, size)
+        key = derive_on(self.key, _SITES, *occurrence, size)
         result = self._run(law(key, batch), values)
         if self.suspicious and self.blamed is None:
             came = any(bool(value.isnan().any()) for value in values if value.is_floating_point())
@@ -122,7 +127,7 @@ class Directing:
              where: Callable[[], Where]) -> Any:  # fmt: skip
         """What is drawn otherwise comes from the key, too, where its law is known."""
         self.mark(where())
-        made = noise(function, args, kwargs, derive(self.key, _DRAWS, self.drawn))
+        made = noise(function, args, kwargs, derive_on(self.key, _DRAWS, self.drawn))
         self.drawn += 1
         if made is None:
             return function(*args, **kwargs)

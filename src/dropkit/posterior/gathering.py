@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from dropkit.posterior.moments import Moments
 from dropkit.posterior.running import Chunk
 
 Kept = Literal["samples", "moments"]
+
+_FEWEST = 20
+"""Draws before their Monte Carlo error is looked at: of a few it is not known."""
 
 
 class Gathering:
@@ -63,8 +67,8 @@ class Gathering:
 
     def error(self, quantity: str) -> float:
         """The largest Monte Carlo error of a quantity; after each tenth of draws more."""
-        if self._moments is None or self.count < 1.1 * self._checked:
-            return float("inf")
+        if self._moments is None or self.count < max(_FEWEST, 1.1 * self._checked):
+            return math.inf
         self._checked = self.count
         found = self._moments.draws().error(quantity)
         parts = [x for x in trees.tree_leaves(found) if isinstance(x, Tensor)]

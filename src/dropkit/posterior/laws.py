@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dropkit import functional, kernel
 from dropkit.intercept import Operation
+from dropkit.kernel import Key
 
 
 class Law(Protocol):
@@ -33,7 +34,7 @@ class Drop:
 
     name: str
     rate: float
-    key: int
+    key: Key
     shared: tuple[int, ...] = ()
     """Axes of one draw along which it is shared, beside those that the name says."""
 
@@ -47,7 +48,7 @@ class Drop:
         return functional.dropout(x, self.rate, shared=axes, **place)
 
 
-def dropping(call: Operation, rate: float, key: int, batch: int | None = None) -> Law:
+def dropping(call: Operation, rate: float, key: Key, batch: int | None = None) -> Law:
     """The law of a call; `batch`: an axis along which its masks are shared, too."""
     if call.is_attention:
         return Attend(call, rate, key, batch)
@@ -74,7 +75,7 @@ class Attend:
 
     call: Operation
     rate: float
-    key: int
+    key: Key
     batch: int | None = None
 
     def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class Noise:
 
     name: str
     shape: tuple[int, ...]
-    key: int
+    key: Key
     dtype: torch.dtype
     device: torch.device
     low: float = 0.0
@@ -154,7 +155,7 @@ class Noise:
 
 
 def noise(
-    function: Any, args: Sequence[Any], kwargs: Any, key: int
+    function: Any, args: Sequence[Any], kwargs: Any, key: Key
 ) -> tuple[Noise, tuple[Tensor, ...]] | None:
     """A call that draws as a law, with what it hangs on; None: of another form."""
     name = function.__name__
@@ -200,7 +201,7 @@ def _binary(law: Noise, rest: Sequence[Any]) -> tuple[Noise, tuple[Tensor, ...]]
 
 
 def _made(
-    name: str, args: Sequence[Any], kwargs: Any, key: int
+    name: str, args: Sequence[Any], kwargs: Any, key: Key
 ) -> tuple[Noise, tuple[Tensor, ...]] | None:
     """torch.rand and torch.randn: sizes, dtype and device."""
     sizes = kwargs.get("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as trees
 
 from dropkit import kernel
-from dropkit.errors import SamplingError, SettingError
-from dropkit.inspection.passes import copied
+from dropkit.errors import DropkitError, SamplingError, SettingError
+from dropkit.inspection.passes import copied, said, tensors
 from dropkit.intercept.leaving import is_calm
 from dropkit.intercept.steering import steering
 from dropkit.posterior.choosing import Plan
@@ -108,6 +108,8 @@ class Runner:
     """Bytes that the draws of a chunk may take together."""
     most: int = 1 << 62
     """Draws that fit at once."""
+    limit: int = 1 << 62
+    """Draws that are wanted at once."""
     form: Any = None
     """The structure of the outputs."""
     calls: Counter[int] = field(default_factory=Counter)
@@ -134,7 +136,19 @@ class Runner:
             if recorder is not None:
                 recorder.noticed = lambda: director.mark(within.where())
                 stack.enter_context(recorder)
-            return director, self.call(*args, **kwargs)
+            return director, self._called(draw, args, kwargs)
+
+    def _called(self, draw: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            return self.call(*args, **kwargs)
+        except DropkitError:
+            raise
+        except Exception as error:
+            shapes = [f"{tuple(x.shape)}" for x in tensors((args, kwargs))]
+            raise SamplingError(
+                f"expected a model that runs with its inputs ({', '.join(shapes) or 'no tensor'}); "
+                f"draw {draw} raised {said(error)}"
+            ) from error
 
     def first(self, draw: int) -> Chunk:
         """A draw that is looked at as it is made."""
@@ -199,7 +213,7 @@ class Runner:
         self._check()
         done = 1
         while done < draws:
-            chunk = self._next(done, draws - done)
+            chunk = self._next(done, min(draws - done, self.limit))
             yield chunk
             done += chunk.count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,8 +136,11 @@ def sample(
         for chunk in runner.run(count):
             gathering.add(chunk, runner.form, count)
             _check(chunk, gathering, runner)
-            if draws == "auto" and gathering.error(quantity) <= (tolerance or 0.0):
-                break
+            if tolerance is not None and draws == "auto":
+                error = gathering.error(quantity)
+                if error <= tolerance:
+                    break
+                runner.limit = _wanted(gathering.count, error, tolerance)
     _speak(runner)
     if gathering.is_numbers and not gathering.varies:
         raise SamplingError(_still(runner))
@@ -157,6 +161,15 @@ def _count(draws: int | str, tolerance: float | None, most: int) -> int:
             f"draws: expected 2 or more, since one draw does not vary, or 'auto'; got {draws!r}"
         )
     return draws
+
+
+def _wanted(count: int, error: float, tolerance: float) -> int:
+    """How many draws more are done before the error is looked at again.
+
+    As many as there are; fewer if the error, which falls as one over their root, needs no more.
+    """
+    needed = count * min((error / tolerance) ** 2, 2.0)
+    return max(math.ceil(needed) - count, 1)
 
 
 @contextmanager
