@@ -50,6 +50,7 @@ __all__ = [
     "load",
     "nn",
     "restore",
+    "retune",
     "sample",
     "sampling_program",
     "sites",
@@ -65,6 +66,7 @@ _LATE = {
     "guard": "dropkit.apps.guard",
     "load": "dropkit.apps.estimators",
     "restore": "dropkit.acceleration",
+    "retune": "dropkit.posterior.retuning",
     "sample": "dropkit.posterior.sampling",
     "sampling_program": "dropkit.posterior.program",
     "sites": "dropkit.inspection.sitemap",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
     from dropkit.posterior.program import sampling_program
+    from dropkit.posterior.retuning import retune
     from dropkit.posterior.sampling import sample
     from dropkit.rules.auditing import audit
 else:
