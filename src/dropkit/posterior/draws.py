@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from dropkit.errors import SettingError
-from dropkit.posterior import montecarlo, pictures, tables
+from dropkit.posterior import montecarlo, pictures, quantities, tables
 from dropkit.posterior.entropies import Outputs, log_probabilities, wide
 from dropkit.posterior.leaves import (
-    Form,
     Kept,
     Leaf,
     Streamed,
@@ -20,27 +19,17 @@ from dropkit.posterior.leaves import (
     check_probabilities,
     form_of,
 )
-from dropkit.posterior.soundness import warn_of_unsound
-from dropkit.posterior.trees import Flat, child, flatten
+from dropkit.posterior.soundness import (
+    check_counts,
+    check_outputs,
+    refuse_ragged,
+    warn_of_unsound,
+)
+from dropkit.posterior.trees import Flat, child, flatten, stacked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-_OUTPUTS = ("values", "logits", "probabilities")
-_Asked = Callable[..., Tensor]
-_ESTIMATES: dict[str, tuple[_Asked, _Asked]] = {
-    "mean": (montecarlo.mean, montecarlo.mean_error),
-    "var": (montecarlo.variance, montecarlo.variance_error),
-    "std": (montecarlo.deviation, montecarlo.deviation_error),
-    "quantile": (montecarlo.quantile, montecarlo.quantile_error),
-    "probabilities": (montecarlo.probabilities, montecarlo.probabilities_error),
-    "entropy": (montecarlo.total_entropy, montecarlo.total_entropy_error),
-    "expected_entropy": (montecarlo.expected_entropy, montecarlo.expected_entropy_error),
-    "mutual_information": (montecarlo.information, montecarlo.information_error),
-    "variation_ratio": (montecarlo.variation_ratio, montecarlo.variation_ratio_error),
-}
-"""Quantities, each with its estimate and the Monte Carlo error of that."""
 
 
 class Draws:
@@ -129,21 +118,13 @@ class Draws:
         >>> Draws.gather([torch.zeros(3), torch.ones(3)]).mean
         tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64)
         """
-        if not draws:
-            raise SettingError("draws: expected one or more; got none")
-        flats = [flatten(one) for one in draws]
-        if any(flat.names != flats[0].names for flat in flats):
-            raise SettingError(
-                "draws: expected outputs of one structure; got other parts in different draws"
-            )
-        columns = list(zip(*(flat.leaves for flat in flats), strict=True))
-        if all(len({x.shape for x in column if isinstance(x, Tensor)}) <= 1 for column in columns):
-            stacked = [torch.stack(c) if isinstance(c[0], Tensor) else c[0] for c in columns]
-            return cls.of(flats[0].refill(stacked), **options)
+        flat, fits = stacked(draws)
+        if fits:
+            return cls.of(flat.refill(flat.leaves), **options)
         outputs = options.get("outputs", "values")
         check_outputs(outputs)
         return cls(
-            flats[0], outputs, options.get("class_axis", -1), options.get("key", 0),
+            flat, outputs, options.get("class_axis", -1), options.get("key", 0),
             options.get("sites", ()), ragged=draws,
         )  # fmt: skip
 
@@ -240,7 +221,7 @@ class Draws:
         >>> Draws.of(torch.arange(5.0).view(5, 1)).quantile(0.5)
         tensor([2.], dtype=torch.float64)
         """
-        _check_quantile(q)
+        quantities.check_share(q)
         return self._estimate("quantile", q)
 
     def interval(self, level: float = 0.9) -> tuple[Any, Any]:
@@ -284,7 +265,7 @@ class Draws:
     @property
     def epistemic(self) -> Any:
         """What the draws disagree on: of values the variance, of classes the mutual information."""
-        return self._estimate(_EPISTEMIC[self._outputs])
+        return self._estimate("epistemic")
 
     @property
     def aleatoric(self) -> Any:
@@ -382,17 +363,10 @@ class Draws:
         if name == "interval":
             low, high = montecarlo.ends(*args or (0.9,))
             return self.error("quantile", low), self.error("quantile", high)
-        if name == "epistemic":
-            name = _EPISTEMIC[self._outputs]
-        if name == "aleatoric" and self._outputs != "values":
-            name = "expected_entropy"
-        if name not in _ESTIMATES:
-            known = ", ".join([*_ESTIMATES, "interval", "epistemic", "aleatoric"])
-            raise SettingError(f"error: expected a quantity with one, of {known}; got {name!r}")
         if name == "quantile":
-            _check_quantile(*args)
-        estimate = _ESTIMATES[name][1]
-        return self._each(lambda leaf: estimate(leaf, *args))
+            quantities.check_share(*args)
+        found = quantities.error(name, self._outputs)
+        return self._each(lambda leaf: found(leaf, *args))
 
     # ---- to look at
 
@@ -447,8 +421,8 @@ class Draws:
         return [leaf for leaf in self._flat.leaves if isinstance(leaf, Kept | Streamed)]
 
     def _estimate(self, name: str, *args: float) -> Any:
-        estimate = _ESTIMATES[name][0]
-        return self._each(lambda leaf: estimate(leaf, *args))
+        found = quantities.estimate(name, self._outputs)
+        return self._each(lambda leaf: found(leaf, *args))
 
     def _each(self, ask: Callable[[Leaf], Tensor]) -> Any:
         self._refuse_ragged()
@@ -458,50 +432,4 @@ class Draws:
 
     def _refuse_ragged(self) -> None:
         if self._ragged is not None:
-            shapes = {
-                str(tuple(leaf.shape))
-                for one in self._ragged
-                for leaf in flatten(one).leaves
-                if isinstance(leaf, Tensor)
-            }
-            raise SettingError(
-                "draws: expected draws of one shape, over which a quantity can be computed; got "
-                f"{' and '.join(sorted(shapes)[:3])}, as texts of different lengths have. Try "
-                "draws.samples, which lists them, or a part whose shapes agree"
-            )
-
-
-_EPISTEMIC = {"values": "var", "logits": "mutual_information"}
-_EPISTEMIC["probabilities"] = _EPISTEMIC["logits"]
-
-
-def check_outputs(outputs: str) -> None:
-    """What the outputs are is one of three words."""
-    if outputs not in _OUTPUTS:
-        raise SettingError(f"outputs: expected one of {', '.join(_OUTPUTS)}; got {outputs!r}")
-
-
-def check_counts(flat: Flat) -> None:
-    """There are tensors, each with as many draws, and one at least."""
-    tensors = [leaf for leaf in flat.leaves if isinstance(leaf, Tensor)]
-    if not tensors:
-        raise SettingError(
-            f"samples: expected tensors of draws; got {type(flat.leaves[0]).__name__}"
-            if flat.leaves
-            else "samples: expected tensors of draws; got nothing"
-        )
-    counts = {tuple(leaf.shape[:1]) for leaf in tensors}
-    if len(counts) != 1 or counts <= {(), (0,)}:
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensors)
-        raise SettingError(
-            f"samples: expected tensors with one or more draws along the first axis, as many in "
-            f"each; got shapes {shapes}"
-        )
-
-
-def _check_quantile(q: float = -1.0) -> None:
-    if not 0 <= q <= 1:
-        raise SettingError(f"q: expected a share from 0 to 1; got {q}")
-
-
-__all__ = ["Draws", "Form", "Outputs"]
+            refuse_ragged(self._ragged)

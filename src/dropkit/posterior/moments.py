@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from dropkit.errors import SettingError
-from dropkit.posterior.draws import Draws, check_counts, check_outputs
+from dropkit.posterior.draws import Draws
 from dropkit.posterior.entropies import Outputs
 from dropkit.posterior.leaves import Streamed, check_probabilities, form_of
+from dropkit.posterior.soundness import check_counts, check_outputs
 from dropkit.posterior.trees import Flat, flatten
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -46,6 +47,27 @@ def flatten(tree: Any) -> Flat:
         ),
         lambda leaves: refill(_refilled(below, leaves)),
     )
+
+
+def stacked(trees: Sequence[Any]) -> tuple[Flat, bool]:
+    """Trees of one structure as one, whose tensors are stacked; False: their shapes differ.
+
+    Raises:
+        SettingError: there is none, or their structures differ.
+    """
+    if not trees:
+        raise SettingError("draws: expected one or more; got none")
+    flats = [flatten(tree) for tree in trees]
+    first = flats[0]
+    if any(flat.names != first.names for flat in flats):
+        raise SettingError(
+            "draws: expected outputs of one structure; got other parts in different draws"
+        )
+    columns = list(zip(*(flat.leaves for flat in flats), strict=True))
+    if any(len({x.shape for x in column if isinstance(x, Tensor)}) > 1 for column in columns):
+        return first, False
+    leaves = (torch.stack(c) if isinstance(c[0], Tensor) else c[0] for c in columns)
+    return Flat(tuple(leaves), first.names, first.refill), True
 
 
 def child(tree: Any, at: int | str) -> Any:
