@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population conformance reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling conformance reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -70,6 +70,9 @@ bench-tables: $(VENV)/ready-bench ## dropkit and its peers on nine tables (hours
 bench-population: $(VENV)/ready ## 32 networks as one computation against 32 loops (minutes)
 	GOMP_SPINCOUNT=5000 $(BIN)/python benchmarks/population.py
 
+bench-sampling: $(VENV)/ready-sampling ## Monte Carlo dropout beside its peers: what is sampled, and how fast (an hour); writes docs/sampling-benchmark.md
+	PYTHONPATH=$(VENV)/sampling GOMP_SPINCOUNT=5000 $(BIN)/python -m benchmarks.sampling --write docs/sampling-benchmark.md
+
 clean: ## remove all that these targets made, .venv too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -92,6 +95,15 @@ $(VENV)/ready-bench-kernel: $(VENV)/ready
 # Apart from the rest, and without what they need: torchvision asks for a torch of its own.
 $(VENV)/ready-timm: $(VENV)/ready-bench-kernel
 	@$(PIP) --no-deps --target $(VENV)/timm torchvision timm
+	@touch $@
+
+# As timm is, and for its reason; the peers ask for notebooks and data sets besides.
+PEERS := baal torch-uncertainty lightning-uq-box
+PEERS_NEED := torchvision timm structlog einops h5py lightning lightning-utilities torchmetrics kornia \
+	kornia-rs gpytorch linear-operator ema-pytorch laplace-torch asdfghjkl backpack-for-pytorch \
+	curvlinops-for-pytorch einconv unfoldnd torchseg opt-einsum
+$(VENV)/ready-sampling: $(VENV)/ready-bench-kernel
+	@$(PIP) --no-deps --target $(VENV)/sampling $(PEERS) $(PEERS_NEED)
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready

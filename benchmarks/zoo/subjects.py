@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,19 +184,34 @@ def _of_timm(timm: Any, name: str) -> Built:
 
 
 def _timm() -> Any:
-    """timm, which asks torchvision for operators that its wheels for GPUs lack without one."""
-    found = importlib.util.find_spec("torchvision")
-    if found is not None and found.origin is not None:
-        source = Path(found.origin).with_name("_meta_registrations.py").read_text("utf-8")
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for names in re.findall(r'"torchvision::(\w+)"|register_meta\("(\w+)"', source):
-            name = names[0] or names[1]
-            if not hasattr(torch.ops.torchvision, name):
-                library.define(f"{name}(Tensor x) -> Tensor")
-        _KEPT.append(library)
+    declare_operators()
     import timm
 
     return timm
+
+
+def declare_operators() -> None:
+    """Let torchvision load where its wheels for GPUs lack the operators that it speaks of."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None or _loads("torchvision"):
+        return
+    source = Path(found.origin).with_name("_meta_registrations.py").read_text("utf-8")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for names in re.findall(r'"torchvision::(\w+)"|register_meta\("(\w+)"', source):
+        name = names[0] or names[1]
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(f"{name}(Tensor x) -> Tensor")
+    _KEPT.append(library)
+
+
+def _loads(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except RuntimeError:  # an operator that is not there; what has loaded so far is of no use
+        for part in [part for part in sys.modules if part.partition(".")[0] == name]:
+            del sys.modules[part]
+        return False
+    return True
 
 
 _KEPT: list[object] = []

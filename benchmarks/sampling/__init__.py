@@ -1,0 +1,1 @@
+"""Monte Carlo dropout, tool by tool: what is sampled, what is left behind, what it costs."""
