@@ -44,13 +44,13 @@ def test_likelihood_and_brier_are_scikit_learns() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Mutants: bins of equal counts; a bin's middle for its mean; unweighted bins."""
-    draws = certain([0.95, 0.85, 0.81, 0.4])  # said: first, first, first, second with 0.6
+    """Mutants: bins of equal counts; a bin's middle for its mean; unweighted bins; lower ends."""
+    draws = certain([0.95, 0.85, 0.8, 0.4])  # said: first, first, first, second with 0.6
     truth = torch.tensor([0, 0, 1, 0])
     bins = metrics.reliability(draws, truth, bins=5)
-    assert bins.rows.tolist() == [1, 3]  # (0.4, 0.6], (0.8, 1.0]
-    assert bins.observed.tolist() == pytest.approx([0, 2 / 3])
-    expected = (0.6 + abs(0.95 + 0.85 + 0.81 - 2)) / 4
+    assert bins.rows.tolist() == [1, 1, 2]  # (0.4, 0.6], (0.6, 0.8], (0.8, 1.0]
+    assert bins.observed.tolist() == [0, 0, 1]
+    expected = (0.6 + 0.8 + abs(0.95 + 0.85 - 2)) / 4
     assert metrics.expected_calibration_error(draws, truth, bins=5) == pytest.approx(expected)
 
 
