@@ -8,7 +8,7 @@ buffers, generators; and of parameters whether somebody wrote into them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from weakref import WeakSet
@@ -40,9 +40,11 @@ def is_deliberate() -> bool:
 
 @contextmanager
 def leaving(
-    model: nn.Module, opened: Iterable[str] = (), rates: Mapping[str, float] | None = None
+    model: nn.Module, opened: Collection[str] = (), rates: Mapping[str, float] | None = None
 ) -> Iterator[None]:
-    """Whatever happens within, the model and the random state are afterwards as they were before.
+    """Within, a model is in evaluation mode; afterwards it and the random state are as before.
+
+    Within, the model is in evaluation mode, whatever it is outside.
 
     Args:
         model: any module.
@@ -55,8 +57,12 @@ def leaving(
         else:
             before = stack.enter_context(untouched(model))
             stack.callback(lambda: _calm.add(model) if before.calm() else None)
-        for path in opened:
-            _set(stack, model.get_submodule(path), "training", True)
+        for module in model.modules():
+            if module.training:
+                _set(stack, module, "training", False)
+        for path, module in model.named_modules():
+            if module.training != (path in opened):
+                _set(stack, module, "training", path in opened)
         for path, rate in (rates or {}).items():
             holder, _, name = path.rpartition(".")
             _set(stack, model.get_submodule(holder), name, rate)

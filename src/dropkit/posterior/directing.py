@@ -45,6 +45,8 @@ class Directing:
         self.calls: Counter[int] = Counter()
         """By number of a site: how often it acted."""
         self.drawn = self.weighed = 0
+        self.bits: list[tuple[float, int]] = []
+        """Of each mask: the rate, and how many draws are in it."""
 
     # ---- dropout
 
@@ -80,6 +82,7 @@ class Directing:
         batch = self.plan.batch.get(occurrence)
         size = math.prod(shape) // (shape[batch] if batch is not None else 1)
         key = derive_on(self.key, _SITES, *occurrence, size)
+        self.bits.append((site.rate or 0.0, _count(shape, site.site.shared)))
         result = self._run(law(key, batch), values)
         if self.suspicious and self.blamed is None:
             came = any(bool(value.isnan().any()) for value in values if value.is_floating_point())
@@ -141,6 +144,7 @@ class Directing:
             one for one in self.plan.active if one.site.path == here.path
         ]
         self.calls.update(one.number for one in there)
+        self.bits += [(one.rate or 0.5, _count(one.site.shape, one.site.shared)) for one in there]
 
     def normalize(
         self, function: Function, args: Sequence[Any], kwargs: dict[str, Any], inside: str
@@ -176,6 +180,11 @@ class Directing:
         """Values go to what is not torch."""
         if self.recorder is not None:
             self.recorder.read(values)
+
+
+def _count(shape: Sequence[int], shared: Sequence[int]) -> int:
+    """Draws in a mask."""
+    return math.prod(size for axis, size in enumerate(shape) if axis not in shared)
 
 
 def _axes(batch: int | None) -> tuple[int, ...]:

@@ -112,8 +112,12 @@ class Runner:
     """Draws that are wanted at once."""
     form: Any = None
     """The structure of the outputs."""
+    directs: Callable[[Plan, int, int, Recorder | None], Directing] = Directing
+    """Makes who decides in the pass of a draw."""
     calls: Counter[int] = field(default_factory=Counter)
     """By number of a site: how often it acted, at the most, in one pass of the model."""
+    bits: list[tuple[float, int]] = field(default_factory=list)
+    """Of each mask of the first draw: the rate, and how many draws are in it."""
     replay: Replay | None = None
 
     # ---- one pass of the model
@@ -122,7 +126,7 @@ class Runner:
         self, draw: int, recorder: Recorder | None = None, director: Directing | None = None
     ) -> tuple[Directing, Any]:
         """What decided in a pass, and what the pass gave."""
-        director = director or Directing(self.plan, self.key, draw, recorder)
+        director = director or self.directs(self.plan, self.key, draw, recorder)
         args, kwargs = copied((self.args, dict(self.kwargs)), None)
         seed = kernel.derive(self.key, draw)
         kernel.seed_torch(seed)
@@ -155,6 +159,7 @@ class Runner:
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
         self.calls |= director.calls
+        self.bits = director.bits
         leaves, self.form = trees.tree_flatten(_plain(result))
         outputs = recorder.outputs(leaves)
         if recorder.tape.why_not:
@@ -255,7 +260,7 @@ class Runner:
     def _proven(self, first: int) -> Chunk:
         """A draw in two ways: what the tape gives has to be what the model gives."""
         chunk = self._timed(0, self.loop, first)
-        if _alike(chunk, self.prefix(first)):
+        if alike(chunk, self.prefix(first)):
             self.way.proven = True
         else:
             self.way.why_not = "a part of what hangs on a draw is not seen by torch"
@@ -276,7 +281,7 @@ class Runner:
                 raise
             self.way.folds = False
             return self.prefix(first)
-        self.way.folds = _alike(_part(chunk, 0), self.prefix(first))
+        self.way.folds = alike(part(chunk, 0), self.prefix(first))
         if self.way.folds:
             return chunk
         if self.strategy == "fold":
@@ -305,13 +310,13 @@ def _stacked(leaf: Any) -> Any:
     return leaf.unsqueeze(0) if isinstance(leaf, Tensor) else leaf
 
 
-def _part(chunk: Chunk, at: int) -> Chunk:
+def part(chunk: Chunk, at: int) -> Chunk:
     """One draw of a chunk."""
     leaves = [x[at : at + 1] if isinstance(x, Tensor) else x for x in chunk.leaves]
     return Chunk(chunk.first + at, 1, leaves)
 
 
-def _alike(first: Chunk, second: Chunk) -> bool:
+def alike(first: Chunk, second: Chunk) -> bool:
     """Whether two ways gave the same draw."""
     pairs = zip(first.leaves, second.leaves, strict=True)
     return all(_same(a, b) for a, b in pairs if isinstance(a, Tensor))

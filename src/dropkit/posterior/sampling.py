@@ -29,6 +29,8 @@ from dropkit.records import Site
 
 _SHARE = 4
 """One part in so many of the memory that is free may be taken."""
+_BY_CHANCE = 1e-9
+"""So rarely are masks the same that equal outputs are taken for a fault."""
 _SHOWN = 6
 
 
@@ -143,7 +145,7 @@ def sample(
                 runner.limit = _wanted(gathering.count, error, tolerance)
     _speak(runner)
     if gathering.is_numbers and not gathering.varies:
-        raise SamplingError(_still(runner))
+        _still(runner, gathering.count)
     return gathering.draws(runner.form, number, _sampled(runner))
 
 
@@ -183,12 +185,12 @@ def _ready(
     call = called(model, asked.method)
     with deliberate():
         plan, way = prepared(model, args, kwargs, asked)
-        room = _free(args, kwargs) if memory is None else memory
+        room = free_memory(args, kwargs) if memory is None else memory
         with leaving(model, plan.opened, plan.rates):
             yield Runner(model, call, args, kwargs, plan, key, way, strategy, room)
 
 
-def _free(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+def free_memory(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     """A part of the memory that is free."""
     device = next((x.device for x in tensors((args, dict(kwargs)))), torch.device("cpu"))
     if device.type == "cuda":
@@ -241,9 +243,19 @@ def _speak(runner: Runner) -> None:
         )
 
 
-def _still(runner: Runner) -> str:
+def _still(runner: Runner, draws: int) -> None:
+    """Say that nothing varies: an error, unless it may be by chance that all masks are the same."""
+    chance = math.exp(sum(n * math.log(p**draws + (1 - p) ** draws) for p, n in runner.bits))
+    if chance > _BY_CHANCE:
+        warnings.warn(
+            f"dropkit.sample: the outputs are the same in all {draws} draws; so may be their masks "
+            f"(at a chance of {chance:.2g}). Try more draws",
+            DropkitWarning,
+            stacklevel=3,
+        )
+        return
     acted = [one.site for one in _sampled(runner) if one.acted]
-    return (
+    raise SamplingError(
         f"expected outputs that vary; they are the same in all draws, to the last bit, though "
         f"{len(acted)} sites acted: {_listed(acted)}. What they drop does not reach the outputs"
     )
