@@ -44,6 +44,7 @@ __all__ = [
     "__version__",
     "accelerate",
     "audit",
+    "ensemble",
     "fix",
     "functional",
     "guard",
@@ -71,10 +72,10 @@ _LATE = {
     "sampling_program": "dropkit.posterior.program",
     "sites": "dropkit.inspection.sitemap",
 }
-_ROOMS = {"functional", "nn", "testing"}
+_ROOMS = {"ensemble", "functional", "nn", "testing"}
 
 if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a misspelt one
-    from dropkit import functional, nn, testing
+    from dropkit import ensemble, functional, nn, testing
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
     from dropkit.apps.guard import guard

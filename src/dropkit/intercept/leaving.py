@@ -11,16 +11,28 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from weakref import WeakSet
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
-from dropkit.intercept.untouched import Generators, untouched
+from dropkit.intercept.untouched import Before, Generators, untouched
 
 _deliberate: ContextVar[bool] = ContextVar("dropkit.deliberate", default=False)
-_calm: WeakSet[nn.Module] = WeakSet()
-"""Models that a pass was seen not to change."""
+
+
+@dataclass(slots=True)
+class _Habits:
+    """What passes of a model were seen to do, with the same modules opened."""
+
+    calm: bool = False
+    """Nothing changed, and nobody drew from another generator than torch's."""
+    draws: bool = False
+    """Somebody did."""
+
+
+_habits: WeakKeyDictionary[nn.Module, dict[frozenset[str], _Habits]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -41,7 +53,7 @@ def is_deliberate() -> bool:
 @contextmanager
 def leaving(
     model: nn.Module, opened: Collection[str] = (), rates: Mapping[str, float] | None = None
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Within, a model is in evaluation mode; afterwards it and the random state are as before.
 
     Within, the model is in evaluation mode, whatever it is outside.
@@ -50,13 +62,16 @@ def leaving(
         model: any module.
         opened: paths of modules that take themselves for training within.
         rates: attributes, by path, that have other values within.
+
+    Yields:
+        Whether it was seen to draw from Python's or NumPy's generators, too.
     """
     with ExitStack() as stack:
-        if model in _calm:
-            stack.enter_context(_lightly(model))
+        habits = _habits.setdefault(model, {}).setdefault(frozenset(opened), _Habits())
+        if habits.calm:
+            stack.enter_context(_lightly(model, habits))
         else:
-            before = stack.enter_context(untouched(model))
-            stack.callback(lambda: _calm.add(model) if before.calm() else None)
+            stack.callback(_learn, stack.enter_context(untouched(model)), habits)
         for module in model.modules():
             if module.training:
                 _set(stack, module, "training", False)
@@ -66,7 +81,12 @@ def leaving(
         for path, rate in (rates or {}).items():
             holder, _, name = path.rpartition(".")
             _set(stack, model.get_submodule(holder), name, rate)
-        yield
+        yield habits.draws
+
+
+def _learn(before: Before, habits: _Habits) -> None:
+    habits.draws = habits.draws or before.random.moved_elsewhere
+    habits.calm = not habits.draws and not before.changed()
 
 
 def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
@@ -74,18 +94,8 @@ def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
-def is_calm(model: nn.Module) -> bool:
-    """Whether a pass was seen to change nothing, and to draw from no generator but torch's."""
-    return model in _calm
-
-
-def forget(model: nn.Module) -> None:
-    """From now on a model is looked at in full."""
-    _calm.discard(model)
-
-
 @contextmanager
-def _lightly(model: nn.Module) -> Iterator[None]:
+def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
     random = Generators()
     modules = list(model.modules())
     own = [dict(vars(module)) for module in modules]
@@ -105,7 +115,7 @@ def _lightly(model: nn.Module) -> Iterator[None]:
                 tensor.detach().copy_(content)
         written = [name for name, tensor, version in versions if _version(tensor) != version]
         if written:
-            forget(model)
+            habits.calm = False
             warnings.warn(
                 f"{type(model).__name__} wrote into its parameter {written[0]} as it predicted, "
                 "which it did not do at first: it could not be put back",

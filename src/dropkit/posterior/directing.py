@@ -67,8 +67,8 @@ class Directing:
         return call.x.copy_(result) if in_place and not call.is_attention else result
 
     def _off(self, call: Operation, here: Where) -> dict[str, Any]:
-        """What was not chosen does not drop because its module was opened."""
-        if here.path not in self.plan.opened or here.key in self.plan.always:
+        """What was not chosen does not drop because its module, or attention, was opened."""
+        if here.key in self.plan.always:
             return {}
         return {"dropout_p": 0.0} if call.is_attention else {"training": False}
 

@@ -9,7 +9,7 @@ A law is called with the number of the first draw, and with tensors whose first 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,7 +51,7 @@ class Drop:
 def dropping(call: Operation, rate: float, key: Key, batch: int | None = None) -> Law:
     """The law of a call; `batch`: an axis along which its masks are shared, too."""
     if call.is_attention:
-        return Attend(call, rate, key, batch)
+        return Attend(call, rate, key, () if batch is None else (batch,))
     shared = set(_spatial(call.name, call.x.dim()))
     if batch is not None:
         shared.add(batch)
@@ -76,27 +76,36 @@ class Attend:
     call: Operation
     rate: float
     key: Key
-    batch: int | None = None
+    shared: tuple[int, ...] = ()
+    """Axes of the weights of one draw along which a mask is shared."""
 
     def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
         """Of query, key and value (count, ..., length, width), and maybe a mask of scores."""
-        query, key, value, *masks = values
-        asked = self.call.arguments
-        options = {name: asked[name] for name in ("is_causal", "scale", "enable_gqa")}
-        mask = _aligned(masks[0], query.dim()) if masks else None
-        weights = math.prod(query.shape[1:-1]) * key.shape[-2]
-        if self.batch is not None:
-            return _attended(query, key, value, mask, options, self._shared(first * weights))
+        query, key = values[:2]
+        offset = first * math.prod(query.shape[1:-1]) * key.shape[-2]
+        if self.shared:
+            axes = tuple(axis + 1 for axis in self.shared)
+            return self.by_parts(
+                lambda weights: functional.dropout(
+                    weights, self.rate, shared=axes, key=self.key, offset=offset
+                ),
+                *values,
+            )
         return functional.scaled_dot_product_attention(
-            query, key, value, mask, self.rate, dropout_key=self.key, offset=first * weights,
-            **options,
-        )  # fmt: skip
-
-    def _shared(self, offset: int) -> Any:
-        axes = (self.batch + 1,) if self.batch is not None else ()
-        return lambda weights: functional.dropout(
-            weights, self.rate, shared=axes, key=self.key, offset=offset
+            *self._aligned(values), self.rate, dropout_key=self.key, offset=offset, **self._options
         )
+
+    def by_parts(self, drop: Callable[[Tensor], Tensor], *values: Tensor) -> Tensor:
+        """The same, whatever becomes of the weights (count, ..., length, length)."""
+        return _attended(*self._aligned(values), self._options, drop)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {name: self.call.arguments[name] for name in ("is_causal", "scale", "enable_gqa")}
+
+    def _aligned(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        query, key, value, *masks = values
+        return query, key, value, _aligned(masks[0], query.dim()) if masks else None
 
 
 def _aligned(mask: Tensor, rank: int) -> Tensor:
@@ -105,7 +114,12 @@ def _aligned(mask: Tensor, rank: int) -> Tensor:
 
 
 def _attended(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: Any, drop: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    options: Any,
+    drop: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Attention by its definition, with all weights at once."""
     if options["enable_gqa"]:

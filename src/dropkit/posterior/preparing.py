@@ -132,9 +132,9 @@ class _Preparation:
     def _pass(self, made: Plan, kind: Callable[..., Any] = Directing, draw: int = 0) -> Any:
         """What decided in a pass."""
         call = called(self.model, self.asked.method)
-        runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
         recorder = Recorder(0, draw)
         with leaving(self.model, made.opened, made.rates):
+            runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
             return runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
 
     def _opened(self, made: Plan) -> set[int]:

@@ -24,7 +24,6 @@ from torch.utils import _pytree as trees
 from dropkit import kernel
 from dropkit.errors import DropkitError, SamplingError, SettingError
 from dropkit.inspection.passes import copied, said, tensors
-from dropkit.intercept.leaving import is_calm
 from dropkit.intercept.steering import steering
 from dropkit.posterior.choosing import Plan
 from dropkit.posterior.directing import Directing
@@ -104,6 +103,8 @@ class Runner:
     key: int
     way: Way
     strategy: Strategy = "auto"
+    elsewhere: bool = False
+    """Whether the model draws from Python's or NumPy's generators, too."""
     memory: int = 1 << 62
     """Bytes that the draws of a chunk may take together."""
     most: int = 1 << 62
@@ -130,7 +131,7 @@ class Runner:
         args, kwargs = copied((self.args, dict(self.kwargs)), None)
         seed = kernel.derive(self.key, draw)
         kernel.seed_torch(seed)
-        if not is_calm(self.model):
+        if self.elsewhere:
             kernel.seed_others(seed)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
@@ -201,7 +202,7 @@ class Runner:
 
     def blame(self, draw: int) -> str:
         """Where the first NaN of a draw comes from."""
-        director = Directing(self.plan, self.key, draw)
+        director = self.directs(self.plan, self.key, draw, None)
         director.suspicious = True
         self.directed(draw, None, director)
         if director.blamed is None:

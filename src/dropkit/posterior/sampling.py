@@ -186,8 +186,8 @@ def _ready(
     with deliberate():
         plan, way = prepared(model, args, kwargs, asked)
         room = free_memory(args, kwargs) if memory is None else memory
-        with leaving(model, plan.opened, plan.rates):
-            yield Runner(model, call, args, kwargs, plan, key, way, strategy, room)
+        with leaving(model, plan.opened, plan.rates) as elsewhere:
+            yield Runner(model, call, args, kwargs, plan, key, way, strategy, elsewhere, room)
 
 
 def free_memory(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
