@@ -1,10 +1,13 @@
-"""Small models with each kind of site, as people write them, and inputs for them."""
+"""Small models with each kind of site, as people write them; and that a model stays as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -150,6 +153,13 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 """By kind of site."""
 
+
+def two() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(0.2), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)
+    ).eval()
+
+
 _IMAGES = {"dropout2d": (4, 2, 8, 8), "dropout3d": (2, 3, 2, 2, 2)}
 
 
@@ -159,3 +169,30 @@ def made(kind: str) -> Made:
         torch.manual_seed(5)
         model = MODELS[kind]().eval()
         return model, (torch.randn(_IMAGES.get(kind, (4, 5, 8))),)
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """The model and all generators are afterwards what they were, bit by bit."""
+    tensors = {name: (x, x.detach().clone(), x._version) for name, x in _tensors(model)}
+    modes = [part.training for part in model.modules()]
+    own = [dict(vars(part)) for part in model.modules()]
+    states = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    try:
+        yield
+    finally:
+        for name, x in _tensors(model):
+            same, content, version = tensors[name]
+            assert x is same and torch.equal(x, content) and x._version == version, name
+            assert x.grad is None
+        assert modes == [part.training for part in model.modules()]
+        for part, before in zip(model.modules(), own, strict=True):
+            assert vars(part).keys() == before.keys()
+            assert all(vars(part)[name] is before[name] for name in before)
+            assert not part._forward_hooks and not part._forward_pre_hooks
+        assert torch.equal(states[0], torch.get_rng_state())
+        assert states[1:] == (random.getstate(), str(np.random.get_state()))
+
+
+def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]

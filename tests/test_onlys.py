@@ -72,7 +72,7 @@ DRAWS_WITHIN = re.compile(  # other libraries' own draws: for apps alone, and wi
     r"""
       sklearn\..*\.(train_test_split|\w*ShuffleSplit|resample|shuffle|permutation_importance)\(\)
     | sklearn\..*\.(HistGradientBoosting|RandomForest|ExtraTrees|MLP)\w+\(\)
-    | .*\.sample\(\)
+    | (?!dropkit\.).*\.sample\(\)
     """,
     re.VERBOSE,
 )

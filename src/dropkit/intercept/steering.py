@@ -26,10 +26,12 @@ Function = Callable[..., Any]
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 """Functions that hold dropout between their layers."""
 RANDOM = frozenset(
-    (
-        *(torch.rand, torch.rand_like, torch.randn, torch.randn_like, torch.bernoulli),
-        *(Tensor.bernoulli, Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_),
+    getattr(room, name)
+    for room, names in (
+        (torch, ("rand", "rand_like", "randn", "randn_like", "bernoulli")),
+        (Tensor, ("bernoulli", "bernoulli_", "uniform_", "normal_")),
     )
+    for name in names
 )
 """Functions of which masks are made by hand."""
 WEIGHED = frozenset((functional.linear, torch.conv1d, torch.conv2d, torch.conv3d))

@@ -107,6 +107,8 @@ class Runner:
     """Whether the model draws from Python's or NumPy's generators, too."""
     memory: int = 1 << 62
     """Bytes that the draws of a chunk may take together."""
+    strict: bool = False
+    """Whether that holds for one draw, too."""
     most: int = 1 << 62
     """Draws that fit at once."""
     limit: int = 1 << 62
@@ -231,8 +233,8 @@ class Runner:
                 f"{self.way.why_not}. Try strategy='loop' or 'auto'"
             )
         peak = max(self.replay.peak(), 1) if self.replay is not None else 1
-        self.most = self.memory // peak
-        if self.most < 1:
+        self.most = max(self.memory // peak, 1)
+        if self.strict and self.memory < peak:
             raise SettingError(
                 f"memory: expected room for one draw, {peak:,} bytes; got {self.memory:,}"
             )

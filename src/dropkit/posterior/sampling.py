@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -24,11 +23,13 @@ from dropkit.posterior.draws import Draws
 from dropkit.posterior.entropies import Outputs
 from dropkit.posterior.gathering import Gathering, Kept
 from dropkit.posterior.preparing import Asked, Scope, called, prepared
-from dropkit.posterior.running import Chunk, Runner, Strategy
+from dropkit.posterior.running import Runner, Strategy
 from dropkit.records import Site
 
 _SHARE = 4
-"""One part in so many of the memory that is free may be taken."""
+"""Of a GPU's memory that is free one part in so many is taken."""
+_ON_CPU = 1 << 30
+"""Bytes that are taken on a CPU. More draws at once than fit into its caches do not pay."""
 _BY_CHANCE = 1e-9
 """So rarely are masks the same that equal outputs are taken for a fault."""
 _SHOWN = 6
@@ -104,7 +105,8 @@ def sample(
         batch_axis: the axis of the rows in the inputs, for these scopes.
         strategy: "loop", "prefix" or "fold" instead of what was measured to be fastest. The last
             bits hang on it.
-        memory: bytes that draws may take at a time; by default a quarter of what is free.
+        memory: bytes that draws may take at a time; by default 1 GiB, on a GPU a quarter of what is
+            free, and one draw in any case.
         tolerance, quantity, most: for draws="auto": the largest Monte Carlo error of any element of
             a quantity of `Draws`, and the most draws.
         method: what is called instead of the model itself, such as "generate".
@@ -133,20 +135,48 @@ def sample(
         key = 0 if mask_scope == "fixed" else kernel.fresh()
     named = {**kwargs, **(keywords or {})}
     gathering = Gathering(keep, outputs, class_axis, watch=draws == "auto")
+    goal = Goal(quantity, tolerance) if draws == "auto" and tolerance is not None else None
     number = int(kernel.check_key(key))
     with _ready(uncompiled(model), inputs, named, asked, number, strategy, memory) as runner:
-        for chunk in runner.run(count):
-            gathering.add(chunk, runner.form, count)
-            _check(chunk, gathering, runner)
-            if tolerance is not None and draws == "auto":
-                error = gathering.error(quantity)
-                if error <= tolerance:
-                    break
-                runner.limit = _wanted(gathering.count, error, tolerance)
-    _speak(runner)
+        _gather(runner, gathering, count, goal)
+    sampled = tuple(
+        Sampled(one.site, one.rate, runner.calls.get(one.number, 0)) for one in runner.plan.active
+    )
+    _speak(sampled, runner.plan.restless)
     if gathering.is_numbers and not gathering.varies:
-        _still(runner, gathering.count)
-    return gathering.draws(runner.form, number, _sampled(runner))
+        _still(sampled, runner.bits, gathering.count)
+    return gathering.draws(runner.form, number, sampled)
+
+
+class Goal(NamedTuple):
+    """How certain a quantity is to be."""
+
+    quantity: str
+    tolerance: float
+
+    def wanted(self, count: int, error: float) -> int:
+        """How many draws more are done before the error is looked at again.
+
+        As many as there are; fewer if the error, which falls as one over their root, needs no more.
+        """
+        needed = count * min((error / self.tolerance) ** 2, 2.0)
+        return max(math.ceil(needed) - count, 1)
+
+
+def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None) -> None:
+    """All draws; with a goal as many as it takes."""
+    for chunk in runner.run(count):
+        gathering.add(chunk, runner.form, count)
+        bad = gathering.nan(chunk)
+        if bad is not None:
+            raise SamplingError(
+                f"expected numbers in all draws; draw {bad} gave NaN. {runner.blame(bad)}"
+            )
+        if goal is not None:
+            error = gathering.error(goal.quantity)
+            if error <= goal.tolerance:
+                return
+            runner.limit = goal.wanted(gathering.count, error)
 
 
 def _count(draws: int | str, tolerance: float | None, most: int) -> int:
@@ -165,15 +195,6 @@ def _count(draws: int | str, tolerance: float | None, most: int) -> int:
     return draws
 
 
-def _wanted(count: int, error: float, tolerance: float) -> int:
-    """How many draws more are done before the error is looked at again.
-
-    As many as there are; fewer if the error, which falls as one over their root, needs no more.
-    """
-    needed = count * min((error / tolerance) ** 2, 2.0)
-    return max(math.ceil(needed) - count, 1)
-
-
 @contextmanager
 def _ready(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked, key: int,
@@ -185,80 +206,60 @@ def _ready(
     call = called(model, asked.method)
     with deliberate():
         plan, way = prepared(model, args, kwargs, asked)
-        room = free_memory(args, kwargs) if memory is None else memory
         with leaving(model, plan.opened, plan.rates) as elsewhere:
-            yield Runner(model, call, args, kwargs, plan, key, way, strategy, elsewhere, room)
+            yield Runner(
+                model, call, args, kwargs, plan, key, way, strategy, elsewhere,
+                memory=free_memory(args, kwargs) if memory is None else memory,
+                strict=memory is not None,
+            )  # fmt: skip
 
 
 def free_memory(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """A part of the memory that is free."""
+    """Bytes that draws take at a time, if nobody says."""
     device = next((x.device for x in tensors((args, dict(kwargs)))), torch.device("cpu"))
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // _SHARE
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _SHARE
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 1 << 30
+    return _ON_CPU
 
 
 # ---- what has to be said
 
 
-def _sampled(runner: Runner) -> tuple[Sampled, ...]:
-    return tuple(
-        Sampled(one.site, one.rate, runner.calls.get(one.number, 0)) for one in runner.plan.active
-    )
-
-
-def _check(chunk: Chunk, gathering: Gathering, runner: Runner) -> None:
-    bad = gathering.nan(chunk)
-    if bad is not None:
-        raise SamplingError(
-            f"expected numbers in all draws; draw {bad} gave NaN. {runner.blame(bad)}"
-        )
-
-
-def _speak(runner: Runner) -> None:
+def _speak(sampled: Sequence[Sampled], restless: Sequence[Site]) -> None:
     """Say what did not act, and what is random besides."""
-    sites = _sampled(runner)
-    silent = [one.site for one in sites if not one.acted]
-    if len(silent) == len(sites):
+    silent = [one.site for one in sampled if not one.acted]
+    if len(silent) == len(sampled):
         raise SamplingError(
-            f"expected sites that act; none of {len(sites)} did in evaluation mode: "
+            f"expected sites that act; none of {len(sampled)} did in evaluation mode: "
             f"{_listed(silent)}. What draws its masks where torch does not see it cannot be sampled"
         )
     if silent:
-        warnings.warn(
-            f"dropkit.sample: {len(silent)} of {len(sites)} sites did not act: {_listed(silent)}",
-            DropkitWarning,
-            stacklevel=3,
-        )
-    restless = runner.plan.restless
+        _warn(f"{len(silent)} of {len(sampled)} sites did not act: {_listed(silent)}")
     if restless:
-        warnings.warn(
-            "dropkit.sample: the model is random in evaluation mode by itself, too, and that is "
-            f"part of what varies: {_listed(restless)}",
-            DropkitWarning,
-            stacklevel=3,
+        _warn(
+            "the model is random in evaluation mode by itself, too, and that is part of what "
+            f"varies: {_listed(restless)}"
         )
 
 
-def _still(runner: Runner, draws: int) -> None:
+def _still(sampled: Sequence[Sampled], bits: Sequence[tuple[float, int]], draws: int) -> None:
     """Say that nothing varies: an error, unless it may be by chance that all masks are the same."""
-    chance = math.exp(sum(n * math.log(p**draws + (1 - p) ** draws) for p, n in runner.bits))
+    chance = math.exp(sum(n * math.log(p**draws + (1 - p) ** draws) for p, n in bits))
     if chance > _BY_CHANCE:
-        warnings.warn(
-            f"dropkit.sample: the outputs are the same in all {draws} draws; so may be their masks "
-            f"(at a chance of {chance:.2g}). Try more draws",
-            DropkitWarning,
-            stacklevel=3,
+        _warn(
+            f"the outputs are the same in all {draws} draws; so may be their masks (at a chance of "
+            f"{chance:.2g}). Try more draws"
         )
         return
-    acted = [one.site for one in _sampled(runner) if one.acted]
+    acted = [one.site for one in sampled if one.acted]
     raise SamplingError(
         f"expected outputs that vary; they are the same in all draws, to the last bit, though "
         f"{len(acted)} sites acted: {_listed(acted)}. What they drop does not reach the outputs"
     )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(f"dropkit.sample: {message}", DropkitWarning, stacklevel=4)
 
 
 def _listed(sites: Sequence[Site]) -> str:

@@ -21,13 +21,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from dropkit.intercept.facts import Facts, facts
-from dropkit.kernel import derive, operators, signed
+from dropkit.kernel import operators
 from dropkit.posterior.laws import Law
+from dropkit.posterior.rewriting import ATTENTION, Attention, Copy, Keys, Partly, Written, twin
 
 _PLAIN = (Tensor, nn.Parameter)
 _KEY = operators.draw_key_op
 _aten = torch.ops.aten
-_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Recorder(TorchDispatchMode):
         parts = result if many else (result,)
         used, named = self._all_given(args), self._all_given(kwargs)
         outs = tuple(self._made(x, near) if isinstance(x, Tensor) else None for x in parts)
-        if func is _ATTENTION:  # for which vmap has no rule
+        if func is ATTENTION:  # for which vmap has no rule
             tensors = [*used[:3], *(mask for mask in [named.pop("attn_mask", None)] if mask)]
             law = Attention(used[3:], named)
             self.tape.steps.append(Drawing(law, tuple(tensors), outs[0] or 0))
@@ -315,8 +315,8 @@ class Recorder(TorchDispatchMode):
         if func is _aten.copy_.default and alike:
             return _aten.expand.default, (self._given(args[1]), list(target.shape)), {}
         used, named = self._all_given(args), self._all_given(kwargs)
-        twin = _twin(func) if alike and args and args[0] is target else None
-        return twin or _Written(func, _position(func, args, target)), used, named
+        other = twin(func) if alike and args and args[0] is target else None
+        return other or Written(func, _position(func, args, target)), used, named
 
     def _rebase(self, target: Tensor, number: int | None, *, owned: bool) -> None:
         storage = _storage(target)
@@ -340,7 +340,7 @@ class Recorder(TorchDispatchMode):
         self._save(target)
         result = func(*args, **kwargs)
         number = self._number(None)
-        step = Step(_Partly(func, at, *_place(target)), tuple(given), named, (number,))
+        step = Step(Partly(func, at, *_place(target)), tuple(given), named, (number,))
         self.tape.steps.append(step)
         self._rebase(target, number, owned=True)
         self.tape.writes = True
@@ -367,73 +367,6 @@ class Recorder(TorchDispatchMode):
 
     def _cannot(self, why: str) -> None:
         self.tape.why_not = self.tape.why_not or why
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The law of keys that layers ask for: the n-th of a draw, as `keyed` counts them."""
-
-    key: int
-    number: int
-    device: torch.device
-
-    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
-        """(count,)"""
-        draws = range(first, first + count)
-        words = [signed(derive(derive(self.key, draw), self.number)) for draw in draws]
-        return torch.tensor(words, dtype=torch.int64, device=self.device)
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """Torch's attention on CPUs, of all draws as one batch."""
-
-    options: tuple[Any, ...]
-    named: dict[str, Any]
-
-    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
-        """Of query, key, value and maybe a mask of scores, each (count, batch, ...)."""
-        query, key, value, *masks = (x.flatten(0, 1) for x in values)
-        named = dict(self.named)
-        if masks:
-            named["attn_mask"] = masks[0].expand(len(query), *masks[0].shape[1:])
-        result: Tensor = _ATTENTION(query, key, value, *self.options, **named)[0]
-        return result.reshape(count, -1, *result.shape[1:])
-
-
-class Copy:
-    """The law of what is the same in each draw, at first: a copy for each, to be written into."""
-
-    def __call__(self, first: int, count: int, *values: Tensor) -> Tensor:
-        """The same values, in memory of their own."""
-        return values[0].clone(memory_format=torch.contiguous_format)
-
-
-class _Written:
-    """An operator that writes into one of its arguments, as one that gives a new value."""
-
-    def __init__(self, func: Any, position: int) -> None:
-        self.func, self.position = func, position
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        copy: Tensor = args[self.position].clone()
-        self.func(*args[: self.position], copy, *args[self.position + 1 :], **kwargs)
-        return copy
-
-
-class _Partly:
-    """An operator that writes into a part of one of its arguments, as one that gives the whole."""
-
-    def __init__(
-        self, func: Any, position: int, shape: list[int], stride: list[int], offset: int
-    ) -> None:
-        self.func, self.position, self.place = func, position, (shape, stride, offset)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        base: Tensor = args[self.position]
-        part = base.as_strided(*self.place)
-        self.func(*args[: self.position], part, *args[self.position + 1 :], **kwargs)
-        return base
 
 
 def _storage(tensor: Tensor) -> int:
@@ -470,13 +403,6 @@ def _fills(tensor: Tensor) -> bool:
 def _place(tensor: Tensor) -> tuple[list[int], list[int], int]:
     """Where in its storage it lies."""
     return list(tensor.shape), list(tensor.stride()), int(tensor.storage_offset())
-
-
-def _twin(func: Any) -> Any:
-    """The operator that gives what another writes: add for add_; None: there is none."""
-    room, _, name = func._schema.name.partition("::")
-    packet = getattr(_aten, name.removesuffix("_"), None) if room == "aten" else None
-    return getattr(packet, func._overloadname, None) if name.endswith("_") else None
 
 
 def _draws(func: Any, known: Facts, args: Any, kwargs: Any) -> bool:
