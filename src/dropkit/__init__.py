@@ -23,7 +23,7 @@ from dropkit.errors import (
     TargetError,
 )
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "ColumnError",
