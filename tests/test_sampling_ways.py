@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import dropkit
 from dropkit import DropkitWarning, SamplingError, SettingError
@@ -99,6 +100,75 @@ def test_nothing_is_stale() -> None:
     model[3] = nn.Identity()
     assert [site.rate for site in dropkit.sample(model, x, draws=3).sites] == [0.2]
     assert dropkit.sample(model, torch.randn(9, 8), draws=3).samples.shape == (3, 9, 3)
+
+
+def test_another_call_has_sites_of_its_own() -> None:
+    """Mutant: sites that are looked for at the first call alone."""
+
+    class Deep(nn.Module):
+        rate = 0.1
+
+        def forward(self, x: Tensor, deep: bool = False) -> Tensor:
+            x = F.dropout(x, self.rate, self.training)
+            return F.dropout(x, 0.9, self.training) if deep else x
+
+        def embed(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.4, self.training)
+
+    model, x = Deep().eval(), torch.ones(20, 20)
+    rates = [
+        [s.rate for s in dropkit.sample(model, x, draws=2, deep=deep).sites] for deep in (0, 1)
+    ]
+    assert rates == [[0.1], [0.1, 0.9]]
+    assert [s.rate for s in dropkit.sample(model, x, draws=2, method="embed").sites] == [0.4]
+    model.rate = 0.5
+    share = float((dropkit.sample(model, x, draws=50, key=KEY).samples == 0).double().mean())
+    assert abs(share - 0.5) < 5 * 0.5 / 20000**0.5
+
+
+def test_a_dropout_that_only_some_draws_come_to_acts_there() -> None:
+    class Sometimes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.dropout(x, 0.5, self.training)
+            if not self.training and float(x[0]) == 0:
+                x = F.dropout(x, 0.9, self.training)
+            return x
+
+    draws = dropkit.sample(Sometimes().eval(), torch.ones(400), draws=30, key=KEY)
+    shares = (draws.samples == 0).double().mean(1)
+    twice = draws.samples[:, 0] == 0
+    assert bool((shares[twice] > 0.9).all()) and bool((shares[~twice] < 0.6).all())
+
+
+class _Remembers(nn.Module):
+    """Changes as it predicts: a buffer, an attribute, and what it gives is a buffer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("out", torch.zeros(40))
+        self.past: Tensor | float = 0.0
+        self.log: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.log.append(1)
+        self.past = self.past + self.drop(x)
+        self.out.copy_(self.past + self.count)
+        return self.out
+
+
+def test_each_draw_begins_where_the_model_was() -> None:
+    """Mutants: a walk over draws; a live buffer for a constant; a view of what is overwritten."""
+    x = torch.ones(40)
+    for strategy in ("loop", "prefix", "fold", "auto"):
+        model = _Remembers().eval()
+        for _ in range(2):
+            with unchanged(model):
+                samples = dropkit.sample(model, x, draws=9, key=KEY, strategy=strategy).samples
+            assert model.log == [] and model.past == 0.0
+            assert set(samples.unique().tolist()) == {1.0, 3.0}
 
 
 # ---- what cannot be noted on a tape
@@ -232,27 +302,31 @@ def test_inputs_that_do_not_fit_are_an_error_and_leave_the_model_alone() -> None
     dropkit.sample(model, *inputs, draws=2)
     with (
         unchanged(model),
-        pytest.raises(SamplingError, match=r"its inputs \(\(2, 3\)\); draw 0 ra"),
+        pytest.raises(SamplingError, match=r"its inputs \(\(2, 5, 3\)\); draw 0"),
     ):
-        dropkit.sample(model, torch.ones(2, 3), key=KEY)
+        dropkit.sample(model, torch.ones(2, 5, 3), key=KEY)
 
 
-class _Fails(nn.Module):
-    def __init__(self, error: type[BaseException]) -> None:
-        super().__init__()
-        self.drop, self.calls, self.error = nn.Dropout(0.5), [0], error
+def _failing(error: type[BaseException]) -> nn.Module:
+    calls = iter(range(6))  # where no look at the model puts it back
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls[0] += 1
-        self.seen = x
-        if self.calls[0] > 5 and not self.training:
-            raise self.error("now")
-        return self.drop(x) if float(self.drop(x).sum()) > -1 else x
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = x
+            if next(calls, None) is None:
+                raise error("now")
+            return self.drop(x) if float(self.drop(x).sum()) > -1 else x
+
+    return Fails().eval()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_model_that_stops_halfway_is_given_back(error: type[BaseException]) -> None:
-    model = _Fails(error).eval()
+    model = _failing(error)
     with unchanged(model), pytest.raises((SamplingError, KeyboardInterrupt), match="now"):
         dropkit.sample(model, torch.ones(4, 8), draws=9, key=KEY)
 

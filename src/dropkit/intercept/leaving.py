@@ -8,23 +8,32 @@ buffers, generators; and of parameters whether somebody wrote into them.
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
-from dropkit.intercept.untouched import Before, Generators, untouched
+from dropkit.intercept.untouched import (
+    Before,
+    RandomState,
+    is_as,
+    refill,
+    set_version,
+    untouched,
+)
 
 _deliberate: ContextVar[bool] = ContextVar("dropkit.deliberate", default=False)
 
 
 @dataclass(slots=True)
 class _Habits:
-    """What passes of a model were seen to do, with the same modules opened."""
+    """What passes of a model were seen to do, with the same modules opened and such inputs."""
 
     calm: bool = False
     """Nothing changed, and nobody drew from another generator than torch's."""
@@ -32,7 +41,21 @@ class _Habits:
     """Somebody did."""
 
 
-_habits: WeakKeyDictionary[nn.Module, dict[frozenset[str], _Habits]] = WeakKeyDictionary()
+_habits: WeakKeyDictionary[nn.Module, dict[Any, _Habits]] = WeakKeyDictionary()
+
+
+class Left:
+    """A model that is used for a while."""
+
+    def __init__(self, habits: _Habits, before: Before | None) -> None:
+        self._before = before
+        self.draws = habits.draws
+        """Whether it was seen to draw from Python's or NumPy's generators, too."""
+
+    def again(self) -> None:
+        """Another pass begins: what the one before left is put back, if that was ever seen."""
+        if self._before is not None:
+            self._before.restore()
 
 
 @contextmanager
@@ -52,36 +75,34 @@ def is_deliberate() -> bool:
 
 @contextmanager
 def leaving(
-    model: nn.Module, opened: Collection[str] = (), rates: Mapping[str, float] | None = None
-) -> Iterator[bool]:
+    model: nn.Module,
+    opened: Collection[str] = (),
+    rates: Mapping[str, float] | None = None,
+    form: Any = None,
+) -> Iterator[Left]:
     """Within, a model is in evaluation mode; afterwards it and the random state are as before.
-
-    Within, the model is in evaluation mode, whatever it is outside.
 
     Args:
         model: any module.
         opened: paths of modules that take themselves for training within.
         rates: attributes, by path, that have other values within.
-
-    Yields:
-        Whether it was seen to draw from Python's or NumPy's generators, too.
+        form: what its passes hang on, beside that: with another one it is looked at anew.
     """
+    habits = _habits.setdefault(model, {}).setdefault((frozenset(opened), form), _Habits())
     with ExitStack() as stack:
-        habits = _habits.setdefault(model, {}).setdefault(frozenset(opened), _Habits())
-        if habits.calm:
-            stack.enter_context(_lightly(model, habits))
-        else:
-            stack.callback(_learn, stack.enter_context(untouched(model)), habits)
-        for module in model.modules():
-            if module.training:
-                _set(stack, module, "training", False)
         for path, module in model.named_modules():
             if module.training != (path in opened):
                 _set(stack, module, "training", path in opened)
         for path, rate in (rates or {}).items():
             holder, _, name = path.rpartition(".")
             _set(stack, model.get_submodule(holder), name, rate)
-        yield habits.draws
+        if habits.calm:
+            stack.enter_context(_lightly(model, habits))
+            yield Left(habits, None)
+        else:
+            before = stack.enter_context(untouched(model))
+            stack.callback(_learn, before, habits)
+            yield Left(habits, before)
 
 
 def _learn(before: Before, habits: _Habits) -> None:
@@ -96,23 +117,22 @@ def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
 
 @contextmanager
 def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
-    random = Generators()
-    modules = list(model.modules())
-    own = [dict(vars(module)) for module in modules]
-    buffers = [(tensor, tensor.detach().clone()) for tensor in model.buffers()]
+    random = RandomState()
+    owners = [(vars(module), dict(vars(module))) for module in model.modules()]
+    kept = [(held, held.copy()) for _, own in owners for held in own.values() if _holds(held)]
+    buffers = [(tensor, tensor.detach().clone(), tensor._version) for tensor in model.buffers()]
     versions = [(name, tensor, _version(tensor)) for name, tensor in model.named_parameters()]
     try:
         yield
     finally:
         random.restore()
-        for module, was in zip(modules, own, strict=True):
-            now = vars(module)
-            if now.keys() != was.keys() or any(now[name] is not was[name] for name in was):
-                now.clear()
-                now.update(was)
-        for tensor, content in buffers:
-            if not tensor.equal(content):
+        for now, was in (*owners, *kept):
+            if not is_as(now, was):
+                refill(now, was)
+        for tensor, content, version in buffers:
+            if tensor._version != version:
                 tensor.detach().copy_(content)
+                set_version(tensor, version)
         written = [name for name, tensor, version in versions if _version(tensor) != version]
         if written:
             habits.calm = False
@@ -122,6 +142,10 @@ def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
                 DropkitWarning,
                 stacklevel=4,
             )
+
+
+def _holds(value: object) -> bool:
+    return type(value) in (dict, list, set, OrderedDict, deque)
 
 
 def _version(tensor: Tensor) -> int:

@@ -168,10 +168,11 @@ class _Contents:
         if tensor.requires_grad != self.requires_grad:
             tensor.requires_grad_(self.requires_grad)
         if self.version is not None and tensor._version != self.version:
-            _set_version(tensor, self.version)
+            set_version(tensor, self.version)
 
 
-def _set_version(tensor: Tensor, version: int) -> None:
+def set_version(tensor: Tensor, version: int) -> None:
+    """So often was a tensor written into, as far as autograd knows."""
     put: Any = torch._C._autograd._unsafe_set_version_counter
     try:
         put((tensor,), (version,))
@@ -241,18 +242,23 @@ class _Container:
 
     def changed(self) -> bool:
         """Whether it has other content, or in another order."""
-        return not _is_as(self.container, self.content)
+        return not is_as(self.container, self.content)
 
     def restore(self) -> None:
         """It has again the same content, in the same order."""
-        container, content = self.container, self.content
         if self.changed():
-            container.clear()
-            put: Callable[[Any], None] = getattr(container, "extend", None) or container.update
-            put(content)
+            refill(self.container, self.content)
 
 
-def _is_as(container: Any, content: Any) -> bool:
+def refill(container: Any, content: Any) -> None:
+    """A list, a dictionary, a set or a queue has this content again."""
+    container.clear()
+    put: Callable[[Any], None] = getattr(container, "extend", None) or container.update
+    put(content)
+
+
+def is_as(container: Any, content: Any) -> bool:
+    """Whether a container holds the same objects, in the same order."""
     if len(container) != len(content):
         return False
     if isinstance(container, Mapping):

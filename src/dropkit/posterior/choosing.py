@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as trees
 
 from dropkit.errors import SamplingError, SettingError
 from dropkit.inspection.evidence import look
-from dropkit.inspection.passes import held_rates
+from dropkit.inspection.roles import role
 from dropkit.intercept.operations import Operation
+from dropkit.intercept.trace import Where, shape_of
 from dropkit.records import Site
 from dropkit.records.sites import Role
 
@@ -24,6 +27,10 @@ Rates = float | Mapping[str, float] | None
 """A rate for all, or by role or path; None: those of the model."""
 Key = tuple[object, ...]
 
+_LATE = 1 << 40
+"""Numbers of sites that are found later begin here."""
+_NUMBERS = (int, float, bool)
+_BUILT_IN = (dict, list, tuple, set, str, bytes, type(None))
 _ROLES = get_args(Role)
 _SHOWN = 8
 
@@ -56,6 +63,12 @@ class Plan:
     at: dict[Key, list[Active]]
     always: frozenset[Key]
     """Sites that act in evaluation mode by themselves, and are left alone."""
+    known: frozenset[Key] = frozenset()
+    """All sites that were found, to act or not."""
+    all: bool = True
+    """Whether all that drops is to act, also what is found later."""
+    late: dict[Key, Active] = field(default_factory=dict)
+    """Dropouts that are called at some inputs, or some draws, only."""
     restless: tuple[Site, ...] = ()
     """What is random in evaluation mode, and is no dropout."""
     opened: set[str] = field(default_factory=set)
@@ -76,28 +89,92 @@ class Plan:
             return (alike or there)[0]
         return there[0] if there else None
 
+    def later(self, where: Where, call: Operation) -> Active | None:
+        """A dropout that was not there when the model was looked at; None: it is none."""
+        key = where.key
+        if not self.all or key in self.known or call.is_attention or call.arguments["p"] == 0:
+            return None
+        if key not in self.late:
+            rate = float(call.arguments["p"])
+            site = Site(
+                path=where.path, owner=where.owner, kind="dropout", rate=rate, place=where.place,
+                role=role(where.path, "dropout", shape_of(call.x), (), (), False),
+                operation=call.name, fired_in_train=False, fired_in_eval=False, bypassed=False,
+                shape=shape_of(call.x),
+            )  # fmt: skip
+            number = _LATE + crc32(repr(key).encode())  # the same, whatever came before
+            self.late[key] = Active(number, site, rate)
+        return self.late[key]
+
 
 # ---- the sites of a model, found once
 
 
-_known: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Found, ...]]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[Any, tuple[Found, ...]]] = WeakKeyDictionary()
 
 
 def fingerprint(model: nn.Module) -> Any:
-    """Equal as long as a model has the same modules and the same rates."""
-    return tuple(map(id, model.modules())), tuple(held_rates(model))
+    """Equal as long as a model has the same modules, with the same numbers in them.
+
+    The numbers are also those of objects that they hold, such as a configuration.
+    """
+    numbers: list[Any] = []
+    seen: set[int] = set()
+    for module in model.modules():
+        numbers += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
+        for name, value in vars(module).items():
+            if type(value) in _NUMBERS:
+                numbers.append(value if name != "training" else None)
+            elif type(value) not in _BUILT_IN and id(value) not in seen and _is_plain(value):
+                seen.add(id(value))
+                numbers += [part for part in vars(value).values() if type(part) in _NUMBERS]
+    return tuple(numbers)
 
 
-def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Found, ...]:
-    """All sites of a model: it is looked at when it is new, or has changed."""
-    form = fingerprint(model)
-    held = _known.get(model)
-    if held is None or held[0] != form:
-        evidence = look(model, args, kwargs, device="real")
-        runs = tuple(Found(run.site, run.events[0].where.key) for run in evidence.runs)
-        idle = (Found(site, ()) for site in evidence.sites[len(runs) :])
-        held = _known[model] = form, (*runs, *idle)
-    return held[1]
+def _is_plain(value: Any) -> bool:
+    return hasattr(value, "__dict__") and not isinstance(value, nn.Module | Tensor | type)
+
+
+def form_of(args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """What the sites of a call may hang on: which inputs there are, and what is no tensor."""
+    leaves, structure = trees.tree_flatten((args, dict(kwargs)))
+    kinds = [(x.dim(), x.dtype) if isinstance(x, Tensor) else repr(x)[:200] for x in leaves]
+    return structure, tuple(kinds)
+
+
+class _Method(nn.Module):
+    """A method of a model, to be looked at as a model."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return getattr(self.model, self.name)(*args, **kwargs)
+
+
+def found(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], method: str = "forward"
+) -> tuple[Found, ...]:
+    """All sites of a model: it is looked at if it is new, has changed, or is called otherwise."""
+    form = fingerprint(model), method, form_of(args, kwargs)
+    held = _known.setdefault(model, {})
+    if form not in held:
+        held.clear() if any(other[0] != form[0] for other in held) else None
+        seen = model if method == "forward" else _Method(model, method)
+        evidence = look(seen, args, kwargs, device="real")
+        runs = [Found(run.site, run.events[0].where.key) for run in evidence.runs]
+        idle = [Found(site, ()) for site in evidence.sites[len(runs) :]]
+        held[form] = tuple([*runs, *idle] if seen is model else map(_without, [*runs, *idle]))
+    return held[form]
+
+
+def _without(one: Found) -> Found:
+    """A site of a method, by its path in the model."""
+    path = one.site.path.removeprefix("model").removeprefix(".")
+    holder = one.site.holder.removeprefix("model.")
+    return Found(replace(one.site, path=path, holder=holder), (path, *one.key[1:]))
 
 
 # ---- which of them
@@ -130,6 +207,8 @@ def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Pl
         active=tuple(acting),
         at=at,
         always=frozenset(one.key for one in others),
+        known=frozenset(one.key for one in sites),
+        all=choice is None and rates is None,
         restless=tuple(one.site for one in others if one.site.kind in ("random", "noise")),
     )
 

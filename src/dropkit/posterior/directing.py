@@ -53,8 +53,8 @@ class Directing:
     def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
         """A site that is to act does; another does what it would have done in evaluation mode."""
         here = where()
-        site = self.plan.find(here.key, call)
-        rate = None if site is None else site.rate
+        site = self.plan.find(here.key, call) or self.plan.later(here, call)
+        rate = None if site is None else _rate(site, call)
         if site is None or rate is None:
             return call.run(**self._off(call, here))
         arguments = call.arguments
@@ -185,6 +185,12 @@ class Directing:
 def _count(shape: Sequence[int], shared: Sequence[int]) -> int:
     """Draws in a mask."""
     return math.prod(size for axis, size in enumerate(shape) if axis not in shared)
+
+
+def _rate(site: Active, call: Operation) -> float | None:
+    """What was asked for; else what the call says, if it says anything in evaluation mode."""
+    given = float(call.arguments["dropout_p" if call.is_attention else "p"])
+    return given if given > 0 and not site.asked else site.rate
 
 
 def _axes(batch: int | None) -> tuple[int, ...]:

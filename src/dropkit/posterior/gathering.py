@@ -45,7 +45,7 @@ class Gathering:
         if self._moments is not None:
             self._moments.add(trees.tree_unflatten(chunk.leaves, form))
         if not self._first:
-            self._first = [_part(leaf, 0) for leaf in chunk.leaves]
+            self._first = [_own(_part(leaf, 0)) for leaf in chunk.leaves]
         self.varies = self.varies or self._differs(chunk)
         if self.keep == "samples":
             self._keep(chunk, expected)
@@ -54,7 +54,7 @@ class Gathering:
     def nan(self, chunk: Chunk) -> int | None:
         """The first draw of a chunk with NaN in it."""
         for leaf in chunk.leaves:
-            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and _suspect(leaf):
                 bad = leaf.isnan().reshape(chunk.count, -1).any(1)
                 if bool(bad.any()):
                     return chunk.first + int(bad.nonzero()[0])
@@ -111,7 +111,7 @@ class Gathering:
             whole = self._stacked
             self._single = [[_part(leaf, at) for leaf in whole] for at in range(self.count)]
         for at in range(chunk.count):
-            self._single.append([_part(leaf, at) for leaf in chunk.leaves])
+            self._single.append([_own(_part(leaf, at)) for leaf in chunk.leaves])
 
     def _differs(self, chunk: Chunk) -> bool:
         return any(
@@ -119,6 +119,16 @@ class Gathering:
             for first, leaf in zip(self._first, chunk.leaves, strict=True)
             if isinstance(leaf, Tensor)
         )
+
+
+def _suspect(leaf: Tensor) -> bool:
+    """Whether there may be NaN in it: one has a sum that is none, and so may infinities."""
+    return math.isnan(float(leaf.sum()))
+
+
+def _own(leaf: Any) -> Any:
+    """What no later pass writes into, as a model may into a buffer that it gives."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
 def _part(leaf: Any, at: int) -> Any:

@@ -18,7 +18,7 @@ from dropkit.errors import SamplingError, SettingError
 from dropkit.inspection.passes import mapped, tensors
 from dropkit.intercept.leaving import leaving
 from dropkit.intercept.trace import Where
-from dropkit.posterior.choosing import Choice, Plan, Rates, fingerprint, found, plan
+from dropkit.posterior.choosing import Choice, Plan, Rates, fingerprint, form_of, found, plan
 from dropkit.posterior.directing import Directing
 from dropkit.posterior.inserting import inserted
 from dropkit.posterior.running import Runner, Way
@@ -67,14 +67,15 @@ def prepared(
     known = _learned.get(model)
     if known is None or known.form != form:
         known = _learned[model] = _Learned(form, {}, {})
-    made = known.plans.get(asked.name) if asked.name is not None else None
+    name = None if asked.name is None else (asked.name, form_of(args, kwargs))
+    made = known.plans.get(name) if name is not None else None
     if made is None:
         made = _Preparation(model, args, kwargs, asked).plan()
-        if asked.name is None:
+        if name is None:
             return made, Way()
-        known.plans[asked.name] = made
+        known.plans[name] = made
     sizes = tuple((x.shape, x.dtype, x.device) for x in tensors((args, dict(kwargs))))
-    state = asked.name, sizes, torch.is_autocast_enabled(), torch.get_num_threads()
+    state = name, sizes, torch.is_autocast_enabled(), torch.get_num_threads()
     return made, known.ways.setdefault(state, Way())
 
 
@@ -110,12 +111,8 @@ class _Preparation:
         return made
 
     def _chosen(self) -> Plan:
-        sites = found(self.model, self.args, self._forward())
+        sites = found(self.model, self.args, self.kwargs, self.asked.method)
         return plan(type(self.model).__name__, sites, self.asked.sites, self.asked.rates)
-
-    def _forward(self) -> Mapping[str, Any]:
-        """What the model itself is called with; another method has arguments of its own."""
-        return self.kwargs if self.asked.method == "forward" else {}
 
     def _inserted(self) -> Plan:
         """Sites that the model has, if it has any, and those that are put in."""
@@ -133,7 +130,7 @@ class _Preparation:
         """What decided in a pass."""
         call = called(self.model, self.asked.method)
         recorder = Recorder(0, draw)
-        with leaving(self.model, made.opened, made.rates):
+        with leaving(self.model, made.opened, made.rates, form_of(self.args, self.kwargs)):
             runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
             return runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
 

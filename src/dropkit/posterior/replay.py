@@ -127,10 +127,11 @@ class Replay:
 class _Ties:
     """A step, with the numbers of what it needs and gives."""
 
-    __slots__ = ("gives", "step", "uses")
+    __slots__ = ("gives", "seeded", "step", "uses")
 
     def __init__(self, step: Step | Drawing | _Run) -> None:
         self.step = step
+        self.seeded = isinstance(step, Step) and step.seeded
         self.uses = set(step.needs) if isinstance(step, _Run) else _uses(step)
         self.gives = set(step.gives) if isinstance(step, _Run) else _gives(step)
 
@@ -139,7 +140,7 @@ def _needed(steps: Sequence[_Ties], wanted: set[int]) -> list[_Ties]:
     """Steps on which the outputs hang, in order."""
     needs, kept = set(wanted), []
     for one in reversed(steps):
-        if not needs.isdisjoint(one.gives):
+        if not needs.isdisjoint(one.gives) or one.seeded:
             kept.append(one)
             needs |= one.uses
     return kept[::-1]

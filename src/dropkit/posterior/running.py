@@ -24,6 +24,7 @@ from torch.utils import _pytree as trees
 from dropkit import kernel
 from dropkit.errors import DropkitError, SamplingError, SettingError
 from dropkit.inspection.passes import copied, said, tensors
+from dropkit.intercept.leaving import Left
 from dropkit.intercept.steering import steering
 from dropkit.posterior.choosing import Plan
 from dropkit.posterior.directing import Directing
@@ -103,8 +104,8 @@ class Runner:
     key: int
     way: Way
     strategy: Strategy = "auto"
-    elsewhere: bool = False
-    """Whether the model draws from Python's or NumPy's generators, too."""
+    left: Left | None = None
+    """What puts the model back between two passes, where they change it."""
     memory: int = 1 << 62
     """Bytes that the draws of a chunk may take together."""
     strict: bool = False
@@ -130,10 +131,12 @@ class Runner:
     ) -> tuple[Directing, Any]:
         """What decided in a pass, and what the pass gave."""
         director = director or self.directs(self.plan, self.key, draw, recorder)
+        if self.left is not None:
+            self.left.again()
         args, kwargs = copied((self.args, dict(self.kwargs)), None)
         seed = kernel.derive(self.key, draw)
         kernel.seed_torch(seed)
-        if self.elsewhere:
+        if self.left is not None and self.left.draws:
             kernel.seed_others(seed)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())

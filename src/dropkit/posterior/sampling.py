@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dropkit import kernel
 from dropkit.errors import DropkitWarning, SamplingError, SettingError
@@ -18,7 +18,7 @@ from dropkit.inspection.passes import tensors
 from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
 from dropkit.kernel import Key
-from dropkit.posterior.choosing import Choice, Rates
+from dropkit.posterior.choosing import Choice, Rates, form_of
 from dropkit.posterior.draws import Draws
 from dropkit.posterior.entropies import Outputs
 from dropkit.posterior.gathering import Gathering, Kept
@@ -140,11 +140,12 @@ def sample(
     with _ready(uncompiled(model), inputs, named, asked, number, strategy, memory) as runner:
         _gather(runner, gathering, count, goal)
     sampled = tuple(
-        Sampled(one.site, one.rate, runner.calls.get(one.number, 0)) for one in runner.plan.active
+        Sampled(one.site, one.rate, runner.calls.get(one.number, 0))
+        for one in (*runner.plan.active, *runner.plan.late.values())
     )
     _speak(sampled, runner.plan.restless)
-    if gathering.is_numbers and not gathering.varies:
-        _still(sampled, runner.bits, gathering.count)
+    if not gathering.varies:
+        _still(sampled, runner.bits, gathering)
     return gathering.draws(runner.form, number, sampled)
 
 
@@ -203,15 +204,31 @@ def _ready(
     """A model that can be sampled; when the block ends it is what it was."""
     if strategy not in get_args(Strategy):
         raise SettingError(f"strategy: expected auto, loop, prefix or fold; got {strategy!r}")
+    if memory is not None and not isinstance(memory, int):
+        raise SettingError(f"memory: expected bytes, a whole number; got {memory!r}")
+    _check(model)
     call = called(model, asked.method)
     with deliberate():
         plan, way = prepared(model, args, kwargs, asked)
-        with leaving(model, plan.opened, plan.rates) as elsewhere:
+        form = form_of(args, kwargs)
+        with leaving(model, plan.opened, plan.rates, form) as left:
             yield Runner(
-                model, call, args, kwargs, plan, key, way, strategy, elsewhere,
+                model, call, args, kwargs, plan, key, way, strategy, left,
                 memory=free_memory(args, kwargs) if memory is None else memory,
                 strict=memory is not None,
             )  # fmt: skip
+
+
+def _check(model: nn.Module) -> None:
+    """Its values are there, and whole."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise SettingError(f"model: expected values; {name} is on the meta device and has none")
+        if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "device_mesh"):
+            raise SettingError(
+                f"model: expected whole tensors; {name} is a shard, {type(tensor).__name__}. Try "
+                "a replica of the model"
+            )
 
 
 def free_memory(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
@@ -242,13 +259,21 @@ def _speak(sampled: Sequence[Sampled], restless: Sequence[Site]) -> None:
         )
 
 
-def _still(sampled: Sequence[Sampled], bits: Sequence[tuple[float, int]], draws: int) -> None:
+def _still(
+    sampled: Sequence[Sampled], bits: Sequence[tuple[float, int]], gathering: Gathering
+) -> None:
     """Say that nothing varies: an error, unless it may be by chance that all masks are the same."""
+    draws = gathering.count
     chance = math.exp(sum(n * math.log(p**draws + (1 - p) ** draws) for p, n in bits))
     if chance > _BY_CHANCE:
         _warn(
             f"the outputs are the same in all {draws} draws; so may be their masks (at a chance of "
             f"{chance:.2g}). Try more draws"
+        )
+        return
+    if not gathering.is_numbers:
+        _warn(
+            f"the outputs, which are no floating-point numbers, are the same in all {draws} draws"
         )
         return
     acted = [one.site for one in sampled if one.acted]

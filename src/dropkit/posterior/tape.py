@@ -26,6 +26,7 @@ from dropkit.posterior.laws import Law
 from dropkit.posterior.rewriting import ATTENTION, Attention, Copy, Keys, Partly, Written, twin
 
 _PLAIN = (Tensor, nn.Parameter)
+_PLAIN_VALUES = (int, float, bool, type(None))
 _KEY = operators.draw_key_op
 _aten = torch.ops.aten
 
@@ -59,6 +60,8 @@ class Step:
     """The numbers of what it gives, in order; None: no tensor, or one that nothing uses."""
     many: bool = False
     """Whether it gives several, as a tuple or a list."""
+    seeded: bool = False
+    """Whether it draws from torch's own generator, which moves also for what is not used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +92,8 @@ class _Known:
 
     tensor: weakref.ref[Tensor]
     number: int
+    storage: int
+    memory: _Memory
     version: int
 
 
@@ -117,8 +122,10 @@ class Recorder(TorchDispatchMode):
         self.tape = Tape()
         self._known: dict[int, _Known] = {}
         self._memory: dict[int, _Memory] = {}
-        self._kept: dict[int, int] = {}
-        """By identity of a tensor: the number of the constant."""
+        self._kept: dict[int, tuple[Tensor, int]] = {}
+        """By identity of a tensor: it, and the number of the constant."""
+        self._changed: set[int] = set()
+        """Storages that the pass wrote into: the next one may do so, too."""
         self._lying: dict[int, list[int]] = {}
         """By storage: constants that lie there, and must not change."""
         self._key, self._draw, self._keys = key, draw, 0
@@ -167,10 +174,12 @@ class Recorder(TorchDispatchMode):
             self.noticed()
         if self.tape.why_not:
             return func(*args, **kwargs)
-        if not drawn and not self._memory:
-            return func(*args, **kwargs)  # nothing was drawn yet
+        if not drawn and not self._memory:  # nothing was drawn yet
+            if known.mutates:
+                self._changed.update(map(_storage, _written(func, args, kwargs)))
+            return func(*args, **kwargs)
         given = _tensors(args, kwargs)
-        near = {_storage(x) for x in given}
+        near = {self._storage(x) for x in given}
         hot = drawn or not near.isdisjoint(self._memory)
         if hot and any(type(x) not in _PLAIN for x in given):
             self._cannot("a tensor of a class of its own")
@@ -183,7 +192,7 @@ class Recorder(TorchDispatchMode):
             return self._write(func, args, kwargs, hot)
         result = func(*args, **kwargs)
         if hot:
-            self._note(func, args, kwargs, result, near)
+            self._note(func, args, kwargs, result, near, drawn)
         return result
 
     def _next_key(self, device: torch.device) -> Tensor:
@@ -199,26 +208,31 @@ class Recorder(TorchDispatchMode):
             return any(map(self._hangs, chosen))
         return True
 
-    def _note(self, func: Any, args: Any, kwargs: Any, result: Any, near: Collection[int]) -> None:
+    def _note(
+        self, func: Any, args: Any, kwargs: Any, result: Any, near: Collection[int], drawn: bool
+    ) -> None:
         many = isinstance(result, tuple | list)
         parts = result if many else (result,)
-        used, named = self._all_given(args), self._all_given(kwargs)
+        used = tuple(x if type(x) in _PLAIN_VALUES else self._all_given(x) for x in args)
+        named = self._all_given(kwargs) if kwargs else {}
         outs = tuple(self._made(x, near) if isinstance(x, Tensor) else None for x in parts)
         if func is ATTENTION:  # for which vmap has no rule
             tensors = [*used[:3], *(mask for mask in [named.pop("attn_mask", None)] if mask)]
             law = Attention(used[3:], named)
             self.tape.steps.append(Drawing(law, tuple(tensors), outs[0] or 0))
             return
-        self.tape.steps.append(Step(func, used, named, outs, many))
+        self.tape.steps.append(Step(func, used, named, outs, many, drawn))
 
     def _made(self, tensor: Tensor, given: Collection[int]) -> int:
         """A new value, which a tensor holds. `given`: storages of what it was made of."""
         number = self._number(tensor)
         storage = _storage(tensor)
-        if storage not in given or storage not in self._memory:
-            base = number if _fills(tensor) and tensor.is_contiguous() else None
-            self._memory[storage] = _Memory(_held(tensor), base=base)
-        self._know(tensor, number)
+        memory = self._memory.get(storage) if storage in given else None
+        if memory is None:
+            base = number if tensor.is_contiguous() and _fills(tensor) else None
+            memory = self._memory[storage] = _Memory(_held(tensor), base=base)
+        known = _Known(weakref.ref(tensor), number, storage, memory, memory.version)
+        self._known[id(tensor)] = known
         return number
 
     def _number(self, tensor: Tensor | None) -> int:
@@ -227,13 +241,20 @@ class Recorder(TorchDispatchMode):
         return len(self.tape.sizes) - 1
 
     def _know(self, tensor: Tensor, number: int) -> None:
-        version = self._memory[_storage(tensor)].version
-        self._known[id(tensor)] = _Known(weakref.ref(tensor), number, version)
+        storage = _storage(tensor)
+        memory = self._memory[storage]
+        known = _Known(weakref.ref(tensor), number, storage, memory, memory.version)
+        self._known[id(tensor)] = known
 
     # ---- values
 
     def _hangs(self, tensor: Tensor) -> bool:
-        return _storage(tensor) in self._memory
+        return self._storage(tensor) in self._memory
+
+    def _storage(self, tensor: Tensor) -> int:
+        """Of a tensor; for one that is known it need not be asked."""
+        known = self._known.get(id(tensor))
+        return known.storage if known and known.tensor() is tensor else _storage(tensor)
 
     def _all_given(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -246,12 +267,12 @@ class Recorder(TorchDispatchMode):
 
     def _given(self, tensor: Tensor) -> Given:
         """The value that a tensor holds now."""
+        known = self._known.get(id(tensor))
+        if known and known.tensor() is tensor and known.version == known.memory.version:
+            return Slot(known.number)
         memory = self._memory.get(_storage(tensor))
         if memory is None:
             return self._constant(tensor)
-        known = self._known.get(id(tensor))
-        if known is not None and known.tensor() is tensor and known.version == memory.version:
-            return Slot(known.number)
         if memory.base is None:
             self._cannot("a view of what is written into in parts")
             return self._constant(tensor)
@@ -264,11 +285,17 @@ class Recorder(TorchDispatchMode):
         return Slot(number)
 
     def _constant(self, tensor: Tensor) -> Constant:
-        number = self._kept.get(id(tensor))
-        if number is None or self.tape.constants[number] is not tensor:
-            number = self._kept[id(tensor)] = len(self.tape.constants)
-            self.tape.constants.append(tensor)
+        held = self._kept.get(id(tensor))
+        if held is not None and held[0] is tensor:
+            return Constant(held[1])
+        number, kept = len(self.tape.constants), tensor
+        if _storage(tensor) in self._changed:
+            with _disable_current_modes():
+                kept = tensor.clone()
+        else:
             self._lying.setdefault(_storage(tensor), []).append(number)
+        self._kept[id(tensor)] = tensor, number
+        self.tape.constants.append(kept)
         return Constant(number)
 
     # ---- writing
@@ -290,9 +317,14 @@ class Recorder(TorchDispatchMode):
 
     def _save(self, tensor: Tensor) -> None:
         """Constants that lie where is written are kept as they are."""
-        for number in self._lying.pop(_storage(tensor), ()):
+        storage = _storage(tensor)
+        self._changed.add(storage)
+        numbers = set(self._lying.pop(storage, ()))
+        for number in numbers:
             with _disable_current_modes():
                 self.tape.constants[number] = self.tape.constants[number].clone()
+        if numbers:
+            self._kept = {key: one for key, one in self._kept.items() if one[1] not in numbers}
 
     def _replace(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: Tensor
