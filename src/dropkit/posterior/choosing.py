@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -30,7 +31,7 @@ Key = tuple[object, ...]
 _LATE = 1 << 40
 """Numbers of sites that are found later begin here."""
 _NUMBERS = (int, float, bool)
-_BUILT_IN = (dict, list, tuple, set, str, bytes, type(None))
+_BUILT_IN = (dict, OrderedDict, list, tuple, set, str, bytes, type(None), Tensor, nn.Parameter)
 _ROLES = get_args(Role)
 _SHOWN = 8
 
@@ -124,7 +125,8 @@ def fingerprint(model: nn.Module) -> Any:
         numbers += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
         for name, value in vars(module).items():
             if type(value) in _NUMBERS:
-                numbers.append(value if name != "training" else None)
+                if name != "training":
+                    numbers.append(value)
             elif type(value) not in _BUILT_IN and id(value) not in seen and _is_plain(value):
                 seen.add(id(value))
                 numbers += [part for part in vars(value).values() if type(part) in _NUMBERS]
