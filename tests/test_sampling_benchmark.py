@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not installed
-from benchmarks.sampling import wanted
+from benchmarks.sampling import pages, wanted
 from benchmarks.sampling.coverage import Cell, cell
 from benchmarks.sampling.laws import ALARM, allowed, compared, distance
 from benchmarks.sampling.models import KINDS, Functional, Kind, switched_on, truth
@@ -105,7 +105,7 @@ def test_a_tool_that_fails_is_a_row() -> None:
         raise ValueError("a | b")
 
     found = of(fails)
-    assert (found.word, found.trace) == ("refused: a / b", "modes")
+    assert (found.word, found.error, found.trace) == ("refused", "a / b", "modes")
 
 
 def test_every_change_of_a_model_is_seen() -> None:
@@ -147,7 +147,7 @@ def test_promises_are_read_from_the_tables() -> None:
         "### the same, 1 row, 1 thread",
         "| | ms | times faster than the loop | spread / the loop's |",
         "| dropkit | 5.00 | 3.90 (3.00 to 5.00) | 1.00 |",
-        '## Any model, `strategy="auto"`, 1 thread',
+        '### Any model, `strategy="auto"`, 1 thread',
         "| model | loop, ms | times faster than the loop | first call / loop |",
         "|---|---|---|---|",
         "| a | 10 | 1.50 (1.4 to 1.6) | 3.0 |",
@@ -157,6 +157,13 @@ def test_promises_are_read_from_the_tables() -> None:
     found = list(wanted.section(page))
     assert "| the same, 1 row, 1 thread | >= 4 | 3.90 (3.00 to 5.00) | **no** |" in found
     assert "| the slowest of 3 models, 1 thread | >= 0.95 | 0.00 | 1 of 3 |" in found
+
+
+def test_a_part_that_is_not_measured_anew_stays() -> None:
+    page = "# Title\n\n## One\n\n### a\n\nold\n\n## Two\n\nkept\n\n## Wanted\n\nx\n"
+    assert pages.part(page, "## Two") == ["## Two", "", "kept", ""]
+    assert pages.part(page, "## One")[-2:] == ["old", ""]
+    assert pages.part(page, "## Three") == []
 
 
 def test_the_loop_of_a_tool_is_a_loop() -> None:

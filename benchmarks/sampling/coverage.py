@@ -17,6 +17,7 @@ from benchmarks.sampling.tools import Tool
 from torch import Tensor
 
 DRAWS, RIGHT = 4000, 40_000
+HEADING = "## Which sites are sampled"
 LEFT = "What is left of it in the model"
 AT_ONCE = 500
 """Draws of one call: a tool that folds makes a batch of them."""
@@ -45,7 +46,7 @@ class Cell:
     def word(self) -> str:
         """For the table of laws."""
         if self.verdict is None:
-            return f"refused: {self.error}"
+            return "refused"
         if self.verdict.spread == 0:
             return "no spread, warned" if self.warned else "**no spread**"
         if self.verdict.is_right:
@@ -80,8 +81,7 @@ def cell(tool: Tool, kind: Kind, right: Tensor, draws: int) -> Cell:
 
 def _short(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    line = (text[0] if text else type(error).__name__).replace("|", "/").strip("('")
-    return line if len(line) <= 60 else f"{line[:57]}..."
+    return (text[0] if text else type(error).__name__).replace("|", "/").strip("('\",)")
 
 
 def kinds() -> Iterator[Kind]:
@@ -96,7 +96,7 @@ def table(tools: Sequence[Tool], quick: bool = False) -> Iterator[str]:
     tools = [tool for tool in tools if not tool.missing]
     draws, right = (1000, 10_000) if quick else (DRAWS, RIGHT)
     rows: dict[str, list[Cell]] = {}
-    yield "## Which sites are sampled\n"
+    yield f"{HEADING}\n"
     yield (
         f"{draws} draws of each tool are held against {right} of torch's own dropout in training "
         "mode, with the normalization in evaluation mode: single values, sums over the batch and "
@@ -110,7 +110,8 @@ def table(tools: Sequence[Tool], quick: bool = False) -> Iterator[str]:
         drawn = truth(kind, right)
         rows[kind.name] = [cell(tool, kind, drawn, draws) for tool in tools]
         yield f"| {kind.name} | {' | '.join(one.word for one in rows[kind.name])} |"
-    yield f"\n## {LEFT}\n"
+    yield from refusals(tools, rows)
+    yield f"\n### {LEFT}\n"
     yield (
         "Parameters, buffers, modes, modules, hooks and attributes are compared bit by bit and by "
         "identity, and so is the state of torch's generator, which a tool that draws by it has to "
@@ -121,6 +122,14 @@ def table(tools: Sequence[Tool], quick: bool = False) -> Iterator[str]:
     for name, cells in rows.items():
         yield f"| {name} | {' | '.join(one.trace for one in cells)} |"
     yield "\n" + counted(tools, rows)
+
+
+def refusals(tools: Sequence[Tool], rows: dict[str, list[Cell]]) -> Iterator[str]:
+    """What tools said that refused, each saying once."""
+    for at, tool in enumerate(tools):
+        said = dict.fromkeys(row[at].error for row in rows.values() if row[at].error)
+        if said:
+            yield f"\n{tool.name} refused: {'; '.join(said)}"
 
 
 def counted(tools: Sequence[Tool], rows: dict[str, list[Cell]]) -> str:

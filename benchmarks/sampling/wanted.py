@@ -22,15 +22,15 @@ def section(lines: Sequence[str]) -> Iterator[str]:
                 good = float(cell.partition(" ")[0]) >= case.wanted
                 yield f"| {case.name}, {word} | >= {case.wanted:g} | {cell} | {_said(good)} |"
         yield from _any_model(lines, word)
-    tally = _cell(lines, f"## {coverage.LEFT}", "dropkit", 1)
+    tally = _cell(lines, f"### {coverage.LEFT}", "dropkit", 1)
     if tally:
         yield f"| kinds of site that are sampled by the right law | all | {tally} | {_all(tally)} |"
-        clean = _cell(lines, f"## {coverage.LEFT}", "dropkit", 4)
+        clean = _cell(lines, f"### {coverage.LEFT}", "dropkit", 4)
         yield f"| kinds of site after which nothing is changed | all | {clean} | {_all(clean)} |"
 
 
 def _any_model(lines: Sequence[str], word: str) -> Iterator[str]:
-    part = _part(lines, f"{zoo.HEADING}, {word}")
+    part = _part(lines, f"#{zoo.HEADING}, {word}")
     rows = [line.split("|")[3].strip() for line in part if line.startswith("| ")][1:]
     if rows:
         medians = [float(cell.partition(" ")[0] or 0) for cell in rows]
