@@ -44,8 +44,6 @@ class Replay:
         self._steps = [one.step for one in steps if not isinstance(one.step, _Run)]
         self._runs = [one.step for one in runs if not isinstance(one.step, Step)]
         self._last, self._last_runs = _last_uses(steps, wanted), _last_uses(runs, wanted)
-        self.hangs = bool(wanted)
-        """Whether any output hangs on a draw."""
 
     @property
     def foldable(self) -> bool:

@@ -235,6 +235,11 @@ class Runner:
                 f"strategy: expected a model that can be run in parts for {self.strategy!r}; "
                 f"{self.way.why_not}. Try strategy='loop' or 'auto'"
             )
+        if self.strategy == "fold" and self.replay is not None and not self.replay.foldable:
+            raise SettingError(
+                "strategy: expected a model whose draws come from keys for 'fold'; it draws from "
+                "torch's generator by itself. Try strategy='prefix' or 'auto'"
+            )
         peak = max(self.replay.peak(), 1) if self.replay is not None else 1
         self.most = max(self.memory // peak, 1)
         if self.strict and self.memory < peak:
@@ -341,4 +346,5 @@ def _same(a: Tensor, b: Any) -> bool:
 
 
 def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
