@@ -92,6 +92,19 @@ class Slices(nn.Module):
         return out
 
 
+class Into(nn.Module):
+    """Writes into tensors that are given by name: whole, and in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, out = self.drop(x), torch.ones(2, *x.shape)
+        torch.mul(x, 2, out=out[1])
+        return torch.add(out[0], out[1], out=torch.empty_like(x))
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
         super().__init__()
@@ -147,6 +160,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "drop_path": Residual,
     "floor_path": FloorPath,
     "slices": Slices,
+    "into": Into,
     "ours": lambda: nn.Sequential(
         nn.Linear(8, 8), dropkit.nn.Dropout(0.5), nn.Linear(8, 8), dropkit.nn.DropPath(0.3)
     ),

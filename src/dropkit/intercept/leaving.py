@@ -19,9 +19,12 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
+from dropkit.intercept.process import InForce
 from dropkit.intercept.untouched import (
     Before,
+    Given,
     RandomState,
+    give_back,
     is_as,
     refill,
     set_version,
@@ -117,22 +120,12 @@ def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
 
 @contextmanager
 def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
-    random = RandomState()
-    owners = [(vars(module), dict(vars(module))) for module in model.modules()]
-    kept = [(held, held.copy()) for _, own in owners for held in own.values() if _holds(held)]
-    buffers = [(tensor, tensor.detach().clone(), tensor._version) for tensor in model.buffers()]
+    before: tuple[Given, ...] = (InForce(), RandomState(), _Light(model))
     versions = [(name, tensor, _version(tensor)) for name, tensor in model.named_parameters()]
     try:
         yield
     finally:
-        random.restore()
-        for now, was in (*owners, *kept):
-            if not is_as(now, was):
-                refill(now, was)
-        for tensor, content, version in buffers:
-            if tensor._version != version:
-                tensor.detach().copy_(content)
-                set_version(tensor, version)
+        give_back(before)
         written = [name for name, tensor, version in versions if _version(tensor) != version]
         if written:
             habits.calm = False
@@ -142,6 +135,26 @@ def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
                 DropkitWarning,
                 stacklevel=4,
             )
+
+
+class _Light:
+    """What takes no time to look at: attributes, what is in those that hold, buffers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        owners = [(vars(module), dict(vars(module))) for module in model.modules()]
+        kept = [(held, held.copy()) for _, own in owners for held in own.values() if _holds(held)]
+        self.held: list[tuple[Any, Any]] = [*owners, *kept]
+        self.buffers = [(x, x.detach().clone(), _version(x)) for x in model.buffers()]
+
+    def restore(self) -> None:
+        """All of it is again what it was."""
+        for now, was in self.held:
+            if not is_as(now, was):
+                refill(now, was)
+        for tensor, content, version in self.buffers:
+            if _version(tensor) != version:
+                tensor.detach().copy_(content)
+                set_version(tensor, version)
 
 
 def _holds(value: object) -> bool:

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
+from dropkit.intercept.process import InForce
 from dropkit.intercept.reach import Reached, reached
 
 
-class _Given(Protocol):
+class Given(Protocol):
     """One thing that is given back."""
 
-    def restore(self) -> None: ...
+    def restore(self) -> None:
+        """It is again what it was."""
 
 
-class _Part(_Given, Protocol):
+class _Part(Given, Protocol):
     """One thing of a model's."""
 
     def changed(self) -> bool: ...
@@ -32,6 +34,7 @@ class Before:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.in_force = InForce()
         found = reached(model)
         self.random = RandomState()
         self.tensors = [_Contents(tensor) for tensor in found.tensors]
@@ -40,7 +43,7 @@ class Before:
 
     def restore(self) -> None:
         """The model is again what it was, and the generators are where they were."""
-        _restore((self.random, *self.parts, *self.tensors))
+        give_back((self.in_force, self.random, *self.parts, *self.tensors))
 
     def changed(self) -> bool:
         """Whether anything of the model is not what it was."""
@@ -95,10 +98,10 @@ def forgetting(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        _restore(part for part in parts if id(getattr(part, "container", None)) not in registries)
+        give_back(part for part in parts if id(getattr(part, "container", None)) not in registries)
 
 
-def _restore(parts: Iterable[_Given]) -> None:
+def give_back(parts: Iterable[Given]) -> None:
     """Each part, whatever happens to the others; what is interrupted is done again."""
     interrupted: KeyboardInterrupt | None = None
     lost: list[str] = []

@@ -16,7 +16,7 @@ from dropkit.intercept.trace import Where
 from dropkit.kernel import Key, derive_on
 from dropkit.posterior.choosing import Active, Plan
 from dropkit.posterior.laws import Drop, Law, dropping, noise
-from dropkit.posterior.tape import Recorder
+from dropkit.posterior.recording import Recorder
 from dropkit.records import Site
 
 _NORMS = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,12 +15,13 @@ from torch.utils import _pytree as trees
 from dropkit.errors import SamplingError, SettingError
 from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
-from dropkit.posterior.choosing import Choice, Plan, Rates
+from dropkit.posterior.choosing import Choice, Plan, Rates, form_of
+from dropkit.posterior.directing import Directing
 from dropkit.posterior.preparing import Asked, prepared
+from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Chunk, Runner, Way, alike, part
 from dropkit.posterior.sampling import free_memory
-from dropkit.posterior.tape import Recorder
-from dropkit.posterior.telling import Bits, Pattern, Telling, named
+from dropkit.posterior.telling import Bits, Pattern, Still, Telling, named
 
 _SHOWN = 6
 
@@ -60,14 +62,15 @@ class Wanted:
             )
         with deliberate():
             plan = self._plan()
-            with leaving(self._inner, plan.opened, plan.rates):
-                bits = tuple(self._told(plan).masks)
-                pattern, count = choose(bits)
-                directs = partial(Telling, pattern=pattern, layout=bits)
-                runner = replace(self._runner(plan), directs=directs)
-                leaves = _checked(runner, count)
-            scaled = self._scaled()
-        return Networks(bits, trees.tree_unflatten(leaves, runner.form), scaled)
+            with self._ready(plan, Telling) as runner:
+                bits = tuple(_told(runner).masks)
+            pattern, count = choose(bits)
+            with self._ready(plan, partial(Telling, pattern=pattern, layout=bits)) as runner:
+                samples = trees.tree_unflatten(_checked(runner, count), runner.form)
+            with self._ready(Plan((), {}, frozenset()), Still) as runner:
+                leaves = [x[0] if isinstance(x, Tensor) else x for x in runner.first(0).leaves]
+                scaled = trees.tree_unflatten(leaves, runner.form)
+        return Networks(bits, samples, scaled)
 
     @property
     def _inner(self) -> nn.Module:
@@ -77,35 +80,35 @@ class Wanted:
         """One mask for all rows, of sites that take what they are told."""
         asked = Asked(self.sites, self.rates)
         plan, _ = prepared(self._inner, self.args, self.kwargs, asked)
-        with leaving(self._inner, plan.opened, plan.rates):
-            _check_told(plan, self._told(plan))
+        with self._ready(plan, Telling) as runner:
+            _check_told(plan, _told(runner))
         if self.batch_axis is None:
             return plan
         shared = replace(asked, scope="batch", batch_axis=self.batch_axis)
         try:
             return prepared(self._inner, self.args, self.kwargs, shared)[0]
-        except SettingError as error:
-            said = str(error).replace("mask_scope: ", "batch_axis: ", 1)
+        except (SettingError, SamplingError) as error:  # it runs, but not with twice the rows
+            said = str(error).removeprefix("mask_scope: ")
             raise SettingError(
-                f"{said}, or batch_axis=None, with masks of its own for each row"
+                f"batch_axis: {said}. Or try batch_axis=None: masks of its own for each row"
             ) from error
 
-    def _told(self, plan: Plan) -> Telling:
-        """Who decided in a pass in which nothing is dropped."""
-        director = Telling(plan, 0, 0, recorder := Recorder(0, 0))
-        self._runner(plan).directed(0, recorder, director)
-        return director
+    @contextmanager
+    def _ready(self, plan: Plan, directs: Callable[..., Directing]) -> Iterator[Runner]:
+        """The model, with somebody who decides in each pass; it is afterwards what it was."""
+        model, args, kwargs = self._inner, self.args, self.kwargs
+        room = free_memory(args, kwargs)
+        with leaving(model, plan.opened, plan.rates, form_of(args, kwargs)) as left:
+            yield Runner(
+                model, model, args, kwargs, plan, 0, Way(), memory=room, left=left, directs=directs
+            )
 
-    def _runner(self, plan: Plan) -> Runner:
-        room = free_memory(self.args, self.kwargs)
-        return Runner(self._inner, self._inner, self.args, self.kwargs, plan, 0, Way(), memory=room)
 
-    def _scaled(self) -> Any:
-        """What would drop in evaluation mode, too, does not."""
-        with leaving(self._inner):
-            runner = self._runner(Plan((), {}, frozenset()))
-            leaves = [x[0] if isinstance(x, Tensor) else x for x in runner.first(0).leaves]
-        return trees.tree_unflatten(leaves, runner.form)
+def _told(runner: Runner) -> Telling:
+    """Who decided in a pass in which nothing is dropped."""
+    director = Telling(runner.plan, 0, 0, recorder := Recorder(0, 0))
+    runner.directed(0, recorder, director)
+    return director
 
 
 def _check_told(plan: Plan, director: Telling) -> None:

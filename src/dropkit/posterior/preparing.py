@@ -21,8 +21,8 @@ from dropkit.intercept.trace import Where
 from dropkit.posterior.choosing import Choice, Plan, Rates, fingerprint, form_of, found, plan
 from dropkit.posterior.directing import Directing
 from dropkit.posterior.inserting import inserted
+from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Runner, Way
-from dropkit.posterior.tape import Recorder
 
 _CHANCES = 6
 """Passes before a site is taken for silent, where layers are left out at random."""

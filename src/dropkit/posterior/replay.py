@@ -6,12 +6,17 @@ Its levels are entered by hand. So a site is outside of them, where it sees all 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import _add_batch_dim, _remove_batch_dim
+from torch._C._functorch import (
+    _add_batch_dim,
+    _remove_batch_dim,
+    _set_vmap_fallback_warning_enabled,
+)
 from torch._functorch.vmap import vmap_increment_nesting
 
 from dropkit.posterior.tape import Constant, Drawing, Given, Slot, Step, Tape
@@ -92,7 +97,7 @@ class Replay:
 
     def _vmapped(self, run: _Run, values: Values, count: int) -> None:
         view = _aten.view.default if self.tape.writes else _aten.reshape.default
-        with vmap_increment_nesting(count, "different") as level:
+        with _unwarned(), vmap_increment_nesting(count, "different") as level:
             inner = {number: _add_batch_dim(values[number], 0, level) for number in run.needs}
             for step in run.steps:
                 self._do(step, inner, view)
@@ -120,6 +125,16 @@ class Replay:
     def _each(self, given: Given, values: Values, count: int) -> Tensor:
         value: Tensor = self._get(given, values)
         return value if isinstance(given, Slot) else value.expand(count, *value.shape)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """What an operator without a rule costs was measured, and need not be said."""
+    _set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        _set_vmap_fallback_warning_enabled(True)  # as torch has it at first; nobody can ask
 
 
 class _Ties:

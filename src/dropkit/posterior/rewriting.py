@@ -58,32 +58,43 @@ class Copy:
         return values[0].clone(memory_format=torch.contiguous_format)
 
 
+Position = int | str
+"""Of an argument: its place, or its name."""
+
+
+def _call(func: Any, given: dict[Position, Any]) -> None:
+    places = [value for at, value in given.items() if isinstance(at, int)]
+    func(*places, **{at: value for at, value in given.items() if isinstance(at, str)})
+
+
 class Written:
     """An operator that writes into one of its arguments, as one that gives a new value."""
 
-    def __init__(self, func: Any, position: int) -> None:
+    def __init__(self, func: Any, position: Position) -> None:
         self.func, self.position = func, position
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """What it writes."""
-        copy: Tensor = args[self.position].clone()
-        self.func(*args[: self.position], copy, *args[self.position + 1 :], **kwargs)
-        return copy
+        given = dict(enumerate(args)) | kwargs
+        given[self.position] = copy = given[self.position].clone()
+        _call(self.func, given)
+        return copy  # type: ignore[no-any-return]
 
 
 class Partly:
     """An operator that writes into a part of one of its arguments, as one that gives the whole."""
 
     def __init__(
-        self, func: Any, position: int, shape: list[int], stride: list[int], offset: int
+        self, func: Any, position: Position, shape: list[int], stride: list[int], offset: int
     ) -> None:
         self.func, self.position, self.place = func, position, (shape, stride, offset)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """The whole that it writes into."""
-        base: Tensor = args[self.position]
-        part = base.as_strided(*self.place)
-        self.func(*args[: self.position], part, *args[self.position + 1 :], **kwargs)
+        given = dict(enumerate(args)) | kwargs
+        base: Tensor = given[self.position]
+        given[self.position] = base.as_strided(*self.place)
+        _call(self.func, given)
         return base
 
 
@@ -92,3 +103,21 @@ def twin(func: Any) -> Any:
     room, _, name = func._schema.name.partition("::")
     packet = getattr(_aten, name.removesuffix("_"), None) if room == "aten" else None
     return getattr(packet, func._overloadname, None) if name.endswith("_") else None
+
+
+def giving(func: Any) -> Any:
+    """The operator that gives what another writes to `out`; None: there is none."""
+    room, _, name = func._schema.name.partition("::")
+    packet = getattr(_aten, name, None) if room == "aten" else None
+    wanted = _taken(func)
+    for overload in packet.overloads() if packet is not None else ():
+        other = getattr(packet, overload)
+        if _taken(other) == wanted and not other._schema.is_mutable:
+            return other
+    return None
+
+
+def _taken(func: Any) -> list[tuple[str, str]]:
+    """Names and types of what an operator takes, but for where it writes."""
+    taken = func._schema.arguments
+    return [(one.name, str(one.type)) for one in taken if one.name != "out"]

@@ -28,8 +28,8 @@ from dropkit.intercept.leaving import Left
 from dropkit.intercept.steering import steering
 from dropkit.posterior.choosing import Plan
 from dropkit.posterior.directing import Directing
+from dropkit.posterior.recording import Recorder
 from dropkit.posterior.replay import Replay
-from dropkit.posterior.tape import Recorder
 
 Strategy = Literal["auto", "loop", "prefix", "fold"]
 
@@ -39,6 +39,10 @@ _WORSE = 1.05
 """Folding more draws has to make one draw cheaper than this many times the best so far."""
 _STEP = 4
 """How many times more draws are tried at once, as long as it pays."""
+_UNFOLDED = (
+    "strategy: expected a model whose draws can be done at once for 'fold'. Try strategy='auto', "
+    "since here"
+)
 _CACHES = ("past_key_values", "mems", "cache_params")
 """Outputs of Transformers that are no prediction, and large."""
 _RELATIVE = 1e-4
@@ -116,6 +120,8 @@ class Runner:
     """Draws that are wanted at once."""
     form: Any = None
     """The structure of the outputs."""
+    kinds: list[Any] = field(default_factory=list)
+    """Of the outputs, in order: their types; of what is no tensor, the value."""
     directs: Callable[[Plan, int, int, Recorder | None], Directing] = Directing
     """Makes who decides in the pass of a draw."""
     calls: Counter[int] = field(default_factory=Counter)
@@ -167,6 +173,7 @@ class Runner:
         self.calls |= director.calls
         self.bits = director.bits
         leaves, self.form = trees.tree_flatten(_plain(result))
+        self.kinds = [_kind(leaf) for leaf in leaves]
         outputs = recorder.outputs(leaves)
         if recorder.tape.why_not:
             self.way.why_not = recorder.tape.why_not
@@ -179,10 +186,11 @@ class Runner:
         director, result = self.directed(draw)
         self.calls |= director.calls
         leaves, form = trees.tree_flatten(_plain(result))
-        if form != self.form:
+        kinds = [_kind(leaf) for leaf in leaves]
+        if form != self.form or kinds != self.kinds:
             raise SamplingError(
-                f"expected outputs of one structure in all draws; got {self.form} in the first, "
-                f"and {form} in draw {draw}"
+                f"expected outputs of one structure and type in all draws; got {self.form}, "
+                f"{self.kinds} in the first, and {form}, {kinds} in draw {draw}"
             )
         return Chunk(draw, 1, [_stacked(leaf) for leaf in leaves])
 
@@ -288,18 +296,17 @@ class Runner:
             if _is_memory(error) and count > 1:
                 self.most = count // 2
                 return self._folded(first, self.most)
-            if _is_memory(error) or self.strategy == "fold":
+            if _is_memory(error):
                 raise
             self.way.folds = False
+            if self.strategy == "fold":
+                raise SettingError(f"{_UNFOLDED} an operator has no rule: {said(error)}") from error
             return self.prefix(first)
         self.way.folds = alike(part(chunk, 0), self.prefix(first))
         if self.way.folds:
             return chunk
         if self.strategy == "fold":
-            raise SettingError(
-                "strategy: expected a model whose draws can be done at once for 'fold'; they came "
-                "out otherwise than one by one. Try strategy='auto'"
-            )
+            raise SettingError(f"{_UNFOLDED} they come out otherwise than one by one")
         return self.prefix(first)
 
 
@@ -315,6 +322,17 @@ def _plain(result: Any) -> Any:
             if value is not None and name not in _CACHES
         }
     return result
+
+
+def _kind(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        if leaf.layout != torch.strided:
+            raise SamplingError(
+                f"expected dense tensors for outputs; got one of {leaf.layout}. Try to give "
+                "x.to_dense()"
+            )
+        return leaf.dtype
+    return leaf if isinstance(leaf, bool | int | float | str) else type(leaf)
 
 
 def _stacked(leaf: Any) -> Any:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dropkit.errors import SamplingError
 from dropkit.functional.alpha import normalizing
+from dropkit.intercept import Operation
 from dropkit.intercept.trace import Where
 from dropkit.kernel import Affine, Key
 from dropkit.posterior.choosing import Active, Plan
 from dropkit.posterior.directing import Directing
 from dropkit.posterior.laws import Attend, Drop, Law
-from dropkit.posterior.tape import Recorder
+from dropkit.posterior.recording import Recorder
 from dropkit.records import Site
 
 Pattern = Callable[[Tensor, Tensor], Tensor]
@@ -134,6 +136,14 @@ class Telling(Directing):
             )
         self.masks.append(bits)
         return Told(law, bits, self.pattern)
+
+
+class Still(Directing):
+    """Lets nothing drop, not even what always does."""
+
+    def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
+        """As if its rate were 0."""
+        return call.run(**{"dropout_p": 0.0} if call.is_attention else {"training": False})
 
 
 def named(site: Site) -> str:
