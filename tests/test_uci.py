@@ -378,6 +378,7 @@ def test_a_page_is_of_tables_that_are_done(folder: Path, tmp_path: Path) -> None
     assert score(record, "rmse").error == pytest.approx(np.std(tested) / 3**0.5)
     whole = page(tmp_path / "out")
     assert f"| Yacht | 1.11 ± 0.09 | 0.666 ± 0.049 | {shown(score(record, 'rmse'))} |" in whole
+    assert "Not run to the end: Boston, Concrete" in whole
     assert "multiplier 1, draws 20, seed 0" in whole and "| Boston |" not in whole
     record["tests"].popitem()
     protocol.save(tmp_path / "out" / "yacht.json", record)

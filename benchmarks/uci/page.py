@@ -67,10 +67,11 @@ def verdict(records: dict[str, Record]) -> str:
     ]
     missed, better = sum(one < -1 for one in leads), sum(one >= 0 for one in leads)
     within = len(leads) - missed - better
+    absent = ", ".join(one.title for name, one in PUBLISHED.items() if name not in records)
     return (
         f"Of {len(leads)} numbers, two for each of {len(records)} tables, {better} are as good as "
         f"those or better, {within} trail by less than one of their standard errors, and "
-        f"{missed or 'none'} by more."
+        f"{missed or 'none'} by more.{' Not run to the end: ' + absent + '.' if absent else ''}"
     )
 
 
