@@ -40,7 +40,8 @@ def test_draws_are_made_until_the_mean_is_certain() -> None:
     assert float(draws.error("mean").max()) <= 0.02
     needed = float(draws.var.max()) / 0.02**2
     assert 20 <= draws.count < 2 * needed + 20
-    capped = dropkit.sample(model, *inputs, draws="auto", tolerance=1e-9, most=30, key=KEY)
+    with pytest.warns(DropkitWarning, match=r"still .* after 30 draws; for 1e-09 it would take"):
+        capped = dropkit.sample(model, *inputs, draws="auto", tolerance=1e-9, most=30, key=KEY)
     assert capped.count == 30
 
 
@@ -284,8 +285,17 @@ def test_a_model_that_is_random_by_itself_is_said_to_be() -> None:
         ({"keep": "all"}, "keep: expected samples or moments"),
         ({"sites": "attention"}, "got 'attention', which fits none. Try"),
         ({"rates": {"hiden": 0.1}}, "got 'hiden', which fits none. Try 'hidden'"),
-        ({"rates": 1.5}, "rates: expected fractions from 0 to 1"),
-        ({"insert": 1.5}, "insert: expected rates between 0 and 1"),
+        ({"rates": 1.5}, "rates: expected rates from 0 to 1"),
+        ({"rates": True}, "rates: expected rates from 0 to 1; got True"),
+        ({"rates": 0.1, "insert": 0.1}, "rates: expected none beside insert"),
+        ({"mask_scope": "rows"}, "mask_scope: expected element, batch or fixed"),
+        ({"sites": 5}, "sites: expected roles, paths, or a function of a site; got 5"),
+        ({"batch_axis": "a"}, "batch_axis: expected a whole number"),
+        ({"tolerance": 0.1}, "tolerance: expected none with draws=50"),
+        ({"keywords": [1]}, "keywords: expected a mapping"),
+        ({"memory": "1GB"}, "memory: expected bytes, a whole number"),
+        ({"insert": 1.5}, "insert: expected rates from 0 to 1"),
+        ({"insert": 1.0}, "insert: expected rates between 0 and 1"),
         ({"memory": 3}, r"memory: expected room for one draw, \d+ bytes; got 3"),
         ({"method": "generate"}, "method: expected one of Sequential's"),
         ({"key": 1 << 70}, "key: expected an integer of 64 bits"),

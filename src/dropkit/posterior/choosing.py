@@ -190,11 +190,11 @@ def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Pl
         SamplingError: nothing drops.
     """
     numbered = list(enumerate(sites))
-    drops = [(number, one) for number, one in numbered if _drops(one.site)]
-    chosen = [(number, one) for number, one in drops if _is_chosen(one.site, choice)]
-    _check_names(_names(choice), [one.site for _, one in drops], "sites")
+    dropping = [(number, one) for number, one in numbered if drops(one.site)]
+    chosen = [(number, one) for number, one in dropping if is_chosen(one.site, choice)]
+    _check_names(_names(choice), [one.site for _, one in dropping], "sites")
     _check_names(
-        list(rates) if isinstance(rates, Mapping) else [], [o.site for _, o in drops], "rates"
+        list(rates) if isinstance(rates, Mapping) else [], [o.site for _, o in dropping], "rates"
     )
     active = [_active(number, one, rates) for number, one in chosen]
     acting = [one for one in active if one.rate is None or one.rate > 0]
@@ -215,14 +215,15 @@ def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Pl
     )
 
 
-def _drops(site: Site) -> bool:
+def drops(site: Site) -> bool:
     """Whether it is a dropout: of what is drawn in evaluation mode anyway, not all is."""
     if not (site.fired_in_train or site.fired_in_eval) or site.kind == "random":
         return site.rate == 0 and site.ran and site.kind != "random"
     return not (site.kind == "noise" and site.fired_in_eval)
 
 
-def _is_chosen(site: Site, choice: Choice) -> bool:
+def is_chosen(site: Site, choice: Choice) -> bool:
+    """Whether a choice takes a site."""
     if choice is None:
         return True
     if callable(choice):
@@ -245,14 +246,12 @@ def _matches(site: Site, name: str) -> bool:
 
 def _active(number: int, one: Found, rates: Rates) -> Active:
     rate = one.site.rate
-    wanted = rates
+    wanted = None if isinstance(rates, Mapping) else rates
     if isinstance(rates, Mapping):
         fitting = [value for name, value in rates.items() if _matches(one.site, name)]
         wanted = fitting[-1] if fitting else None
     if wanted is None:
         return Active(number, one.site, rate)
-    if not isinstance(wanted, float | int) or not 0 <= wanted <= 1:
-        raise SettingError(f"rates: expected fractions from 0 to 1; got {wanted!r}")
     return Active(number, one.site, float(wanted), asked=float(wanted) != rate)
 
 
@@ -276,7 +275,7 @@ def _nothing(model: str, sites: Sequence[Site], active: Sequence[Active], choice
             f"expected sites at rates above 0; all {len(active)} of {model} are at 0 ({places}). "
             "Try rates=0.1"
         )
-    if choice is not None and any(map(_drops, sites)):
+    if choice is not None and any(map(drops, sites)):
         return f"expected sites that fit {choice!r}; {model} drops, but at none of these"
     seen = [f"{_place(site)}: {_why(site)}" for site in sites[:_SHOWN]]
     looked = f"; looked at {'; '.join(seen)}" if seen else "; it holds no dropout at all"

@@ -65,9 +65,10 @@ class Gathering:
         """Whether any output is a floating-point number."""
         return any(isinstance(x, Tensor) and x.is_floating_point() for x in self._first)
 
-    def error(self, quantity: str) -> float:
+    def error(self, quantity: str, *, last: bool = False) -> float:
         """The largest Monte Carlo error of a quantity; after each tenth of draws more."""
-        if self._moments is None or self.count < max(_FEWEST, 1.1 * self._checked):
+        early = self.count < max(_FEWEST, 1.1 * self._checked)
+        if self._moments is None or (early and not last):
             return math.inf
         self._checked = self.count
         found = self._moments.draws().error(quantity)

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from dropkit.errors import SamplingError, SettingError
+from dropkit.errors import SettingError
 from dropkit.inspection.passes import mapped, tensors
 from dropkit.intercept.leaving import leaving
 from dropkit.intercept.trace import Where
-from dropkit.posterior.choosing import Choice, Plan, Rates, fingerprint, form_of, found, plan
+from dropkit.posterior.choosing import (
+    Choice,
+    Plan,
+    Rates,
+    drops,
+    fingerprint,
+    form_of,
+    found,
+    is_chosen,
+    plan,
+)
 from dropkit.posterior.directing import Directing
 from dropkit.posterior.inserting import inserted
+from dropkit.posterior.options import Scope
 from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Runner, Way
 
 _CHANCES = 6
 """Passes before a site is taken for silent, where layers are left out at random."""
-Scope = Literal["element", "batch", "fixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +126,18 @@ class _Preparation:
 
     def _inserted(self) -> Plan:
         """Sites that the model has, if it has any, and those that are put in."""
-        try:
-            made = self._chosen()
-        except SamplingError:
-            made = Plan((), {}, frozenset())
-        made.inserted = inserted(
-            type(self.model).__name__, self._pass(made, _Weighing), self.asked.insert
-        )
+        name, choice = type(self.model).__name__, self.asked.sites
+        sites = found(self.model, self.args, self.kwargs, self.asked.method)
+        chosen = [one for one in sites if is_chosen(one.site, choice)]
+        made = Plan((), {}, frozenset(), known=frozenset(one.key for one in sites))
+        if any(map(drops, (one.site for one in chosen))):
+            made = plan(name, sites, lambda site: is_chosen(site, choice), None)
+        noted = self._pass(made, _Weighing)
+        put = inserted(name, noted, self.asked.insert)
+        made.inserted = {at: one for at, one in put.items() if is_chosen(one.site, choice)}
         made.active += tuple(made.inserted.values())
+        if not made.active:
+            raise SettingError(f"sites: expected some among those that are put in; got {choice!r}")
         return made
 
     def _pass(self, made: Plan, kind: Callable[..., Any] = Directing, draw: int = 0) -> Any:
@@ -192,9 +206,11 @@ class _Preparation:
         """How many rows the inputs have."""
         axis = self.asked.batch_axis
         for x in tensors((self.args, dict(self.kwargs))):
-            if -x.dim() <= axis < x.dim():
+            if -x.dim() <= axis < x.dim() and x.shape[axis]:
                 return x.shape[axis]
-        raise SettingError(f"batch_axis: expected an axis of the inputs; got {axis}")
+        raise SettingError(
+            f"batch_axis: expected an axis of the inputs with rows in it; got {axis}"
+        )
 
     def _doubled(self, value: Any, size: int) -> Any:
         axis = self.asked.batch_axis

@@ -12,11 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import (
-    _add_batch_dim,
-    _remove_batch_dim,
-    _set_vmap_fallback_warning_enabled,
-)
+from torch._C import _functorch
 from torch._functorch.vmap import vmap_increment_nesting
 
 from dropkit.posterior.tape import Constant, Drawing, Given, Slot, Step, Tape
@@ -98,11 +94,13 @@ class Replay:
     def _vmapped(self, run: _Run, values: Values, count: int) -> None:
         view = _aten.view.default if self.tape.writes else _aten.reshape.default
         with _unwarned(), vmap_increment_nesting(count, "different") as level:
-            inner = {number: _add_batch_dim(values[number], 0, level) for number in run.needs}
+            inner = {
+                number: _functorch._add_batch_dim(values[number], 0, level) for number in run.needs
+            }
             for step in run.steps:
                 self._do(step, inner, view)
             for number in run.gives:
-                values[number] = _remove_batch_dim(inner[number], level, count, 0)
+                values[number] = _functorch._remove_batch_dim(inner[number], level, count, 0)
 
     def _do(self, step: Step, values: Values, view: Any) -> None:
         args = tuple(self._get(value, values) for value in step.args)
@@ -130,11 +128,12 @@ class Replay:
 @contextmanager
 def _unwarned() -> Iterator[None]:
     """What an operator without a rule costs was measured, and need not be said."""
-    _set_vmap_fallback_warning_enabled(False)
+    warn: Any = vars(_functorch)["_set_vmap_fallback_warning_enabled"]
+    warn(False)
     try:
         yield
     finally:
-        _set_vmap_fallback_warning_enabled(True)  # as torch has it at first; nobody can ask
+        warn(True)  # as torch has it at first; nobody can ask
 
 
 class _Ties:

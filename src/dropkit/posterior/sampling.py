@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from operator import index
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dropkit import kernel
-from dropkit.errors import DropkitWarning, SamplingError, SettingError
+from dropkit.errors import DropkitWarning, SamplingError
 from dropkit.inspection.passes import tensors
 from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
@@ -22,7 +23,17 @@ from dropkit.posterior.choosing import Choice, Rates, form_of
 from dropkit.posterior.draws import Draws
 from dropkit.posterior.entropies import Outputs
 from dropkit.posterior.gathering import Gathering, Kept
-from dropkit.posterior.preparing import Asked, Scope, called, prepared
+from dropkit.posterior.options import (
+    Goal,
+    Scope,
+    check_count,
+    check_goal,
+    check_model,
+    check_names,
+    check_sites,
+    check_ways,
+)
+from dropkit.posterior.preparing import Asked, called, prepared
 from dropkit.posterior.running import Runner, Strategy
 from dropkit.records import Site
 
@@ -127,17 +138,17 @@ def sample(
 
     Source: Gal & Ghahramani 2016, "Dropout as a Bayesian Approximation".
     """
-    if not isinstance(model, nn.Module):
-        raise SettingError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
-    count = _count(draws, tolerance, most)
-    asked = Asked(sites, rates, insert, mask_scope, batch_axis, method)
+    inner = uncompiled(check_model(model))
+    count, goal = check_count(draws, most), check_goal(draws, quantity, tolerance)
+    check_ways(strategy, memory)
+    check_sites(sites, rates, insert, mask_scope, batch_axis, method)
+    named = check_names(kwargs, keywords)
+    gathering = Gathering(keep, outputs, class_axis, watch=goal is not None)
+    asked = Asked(sites, rates, insert, mask_scope, index(batch_axis), method)
     if key is None:
         key = 0 if mask_scope == "fixed" else kernel.fresh()
-    named = {**kwargs, **(keywords or {})}
-    gathering = Gathering(keep, outputs, class_axis, watch=draws == "auto")
-    goal = Goal(quantity, tolerance) if draws == "auto" and tolerance is not None else None
     number = int(kernel.check_key(key))
-    with _ready(uncompiled(model), inputs, named, asked, number, strategy, memory) as runner:
+    with _ready(inner, inputs, named, asked, number, strategy, memory) as runner:
         _gather(runner, gathering, count, goal)
     sampled = tuple(
         Sampled(one.site, one.rate, runner.calls.get(one.number, 0))
@@ -149,23 +160,9 @@ def sample(
     return gathering.draws(runner.form, number, sampled)
 
 
-class Goal(NamedTuple):
-    """How certain a quantity is to be."""
-
-    quantity: str
-    tolerance: float
-
-    def wanted(self, count: int, error: float) -> int:
-        """How many draws more are done before the error is looked at again.
-
-        As many as there are; fewer if the error, which falls as one over their root, needs no more.
-        """
-        needed = count * min((error / self.tolerance) ** 2, 2.0)
-        return max(math.ceil(needed) - count, 1)
-
-
 def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None) -> None:
     """All draws; with a goal as many as it takes."""
+    error = math.inf
     for chunk in runner.run(count):
         gathering.add(chunk, runner.form, count)
         bad = gathering.nan(chunk)
@@ -174,26 +171,16 @@ def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None)
                 f"expected numbers in all draws; draw {bad} gave NaN. {runner.blame(bad)}"
             )
         if goal is not None:
-            error = gathering.error(goal.quantity)
+            error = gathering.error(goal.quantity, last=gathering.count == count)
             if error <= goal.tolerance:
                 return
             runner.limit = goal.wanted(gathering.count, error)
-
-
-def _count(draws: int | str, tolerance: float | None, most: int) -> int:
-    """How many draws at most."""
-    if draws == "auto":
-        if tolerance is None or not tolerance > 0:
-            raise SettingError(
-                "tolerance: expected the largest Monte Carlo error to stop at, above 0, with "
-                f"draws='auto'; got {tolerance!r}"
-            )
-        draws = most
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
-        raise SettingError(
-            f"draws: expected 2 or more, since one draw does not vary, or 'auto'; got {draws!r}"
+    if goal is not None:
+        needed = gathering.count * (error / goal.tolerance) ** 2
+        _warn(
+            f"the error of {goal.quantity} is still {error:.3g} after {gathering.count} draws; for "
+            f"{goal.tolerance:g} it would take about {needed:.2g}. Try most="
         )
-    return draws
 
 
 @contextmanager
@@ -202,11 +189,6 @@ def _ready(
     strategy: Strategy, memory: int | None,
 ) -> Iterator[Runner]:  # fmt: skip
     """A model that can be sampled; when the block ends it is what it was."""
-    if strategy not in get_args(Strategy):
-        raise SettingError(f"strategy: expected auto, loop, prefix or fold; got {strategy!r}")
-    if memory is not None and not isinstance(memory, int):
-        raise SettingError(f"memory: expected bytes, a whole number; got {memory!r}")
-    _check(model)
     call = called(model, asked.method)
     with deliberate():
         plan, way = prepared(model, args, kwargs, asked)
@@ -217,18 +199,6 @@ def _ready(
                 memory=free_memory(args, kwargs) if memory is None else memory,
                 strict=memory is not None,
             )  # fmt: skip
-
-
-def _check(model: nn.Module) -> None:
-    """Its values are there, and whole."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_meta:
-            raise SettingError(f"model: expected values; {name} is on the meta device and has none")
-        if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "device_mesh"):
-            raise SettingError(
-                f"model: expected whole tensors; {name} is a shard, {type(tensor).__name__}. Try "
-                "a replica of the model"
-            )
 
 
 def free_memory(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
