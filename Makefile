@@ -38,8 +38,9 @@ format: $(VENV)/ready ## let ruff mend and lay out the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-pages: $(VENV)/ready ## write the pages that are made from the code: docs/rules.md
+pages: $(VENV)/ready ## write the pages that are made from the code: docs/rules.md, docs/ensemble.md
 	$(BIN)/dropkit rules --format markdown > docs/rules.md
+	$(BIN)/python benchmarks/ensemble.py docs/ensemble.md
 
 zoo: $(VENV)/ready-bench-kernel ## audit every text model of Transformers (half an hour); writes docs/census.md
 	$(BIN)/python -m benchmarks.zoo torch transformers --write docs/census.md
