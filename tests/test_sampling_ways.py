@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import threading
 import warnings
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 import dropkit
 from dropkit import DropkitWarning, SamplingError, SettingError
 from dropkit.posterior.replay import Replay
-from sampled_models import MODELS, Functional, made, two, unchanged
+from sampled_models import MODELS, DropPath, Functional, made, two, unchanged
 
 KEY = 3
 
@@ -436,3 +437,45 @@ def test_modes_of_the_user_stay() -> None:
     with unchanged(model):
         trained = dropkit.sample(model, x, draws=4, key=KEY).samples
     torch.testing.assert_close(dropkit.sample(model.eval(), x, draws=4, key=KEY).samples, trained)
+
+
+def test_a_way_that_the_values_decide_is_looked_at_when_it_is_gone() -> None:
+    """Mutant: sites of the first inputs alone."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.extra = nn.Dropout(0.1), DropPath(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return self.extra(y) if float(x.sum()) < 0 else y
+
+    model, x = Branches().eval(), torch.ones(40, 8)
+    for _ in range(2):
+        draws = dropkit.sample(model, x, draws=20, key=KEY)
+        assert [site.site.path for site in draws.sites] == ["first"]
+        other = dropkit.sample(model, -x, draws=20, key=KEY)
+        assert [site.acted for site in other.sites] == [True, True]
+    fresh = dropkit.sample(Branches().eval(), -x, draws=20, key=KEY)
+    torch.testing.assert_close(other.samples, fresh.samples)
+
+
+def test_threads_sample_side_by_side() -> None:
+    """Mutant: who ends takes the hooks of the others with it."""
+    model, (x,) = made("encoder")
+    other = copy.deepcopy(model)
+    wanted = dropkit.sample(model, x, draws=12, key=KEY, strategy="loop").samples
+    wrong = []
+
+    def run(mine: nn.Module) -> None:
+        for _ in range(8):
+            got = dropkit.sample(mine, x, draws=12, key=KEY, strategy="loop").samples
+            wrong.append(not torch.allclose(got, wanted))
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in (model, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [False] * 16

@@ -111,6 +111,7 @@ def look(
     *,
     device: str = "auto",
     purpose: str | None = None,
+    gradients: bool = True,
     **told: Any,
 ) -> Evidence:
     """Run a model in both modes, and make of what was seen all that can be.
@@ -123,6 +124,7 @@ def look(
         device: meta: without values; real: with made-up ones, where the model has none; auto: as it
             is, and with made-up ones where it cannot run without.
         purpose: train or inference: what it is about to do.
+        gradients: whether the training pass has them, as training has.
         told: what else is known: fields of `Evidence`.
 
     Raises:
@@ -137,7 +139,7 @@ def look(
         passes, name, module = passes_of(model), type(model).__name__, model.graph_module
         return Evidence(name, module, passes, sites_of(None, passes), exported=True, **told)
     inner = _checked(model)
-    passes, ran = _passes(inner, args, kwargs, device)
+    passes, ran = _passes(inner, args, kwargs, device, gradients)
     broken = [
         (name, trace.failed)
         for name, trace in (("training", passes.train[0]), ("evaluation", passes.evaluation))
@@ -175,14 +177,18 @@ def _checked(model: object) -> nn.Module:
 
 
 def _passes(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], device: str
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    device: str,
+    gradients: bool,
 ) -> tuple[Passes, nn.Module]:
     """Both passes, on the device that will do; and what ran: the model, or a twin of it."""
     if device == "meta":
         model = twins.on_meta(model)
     meta = any(x.is_meta for x in (*model.parameters(), *model.buffers()))
     if meta and device != "real":
-        passes = run(model, args, kwargs)
+        passes = run(model, args, kwargs, gradients=gradients)
         if passes.train[0].failed is None or device == "meta":
             return passes, model
         failed, elements = said(passes.train[0].failed), twins.size(model)
@@ -195,7 +201,7 @@ def _passes(
     if meta:
         model = twins.with_values(model)
         args, kwargs = mapped((args, dict(kwargs)), twins.valued())
-    return run(model, args, kwargs), model
+    return run(model, args, kwargs, gradients=gradients), model
 
 
 def explained(error: BaseException | None, trace: Trace) -> str:

@@ -48,7 +48,9 @@ class Passes:
     """A training pass in which nothing was dropped, where a batch norm was seen beside dropout."""
 
 
-def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Passes:
+def run(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, gradients: bool = True
+) -> Passes:
     """A training pass and an evaluation pass; more of the former where chance decides what runs.
 
     The first error of a pass ends it; what came before was seen, and the trace says why. What a
@@ -62,7 +64,9 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> P
 
     def trained(*, still: bool = False) -> Trace:
         with forgetting(model):
-            trace = _pass(model, args, kwargs, train=True, meta=meta, still=still)
+            trace = _pass(
+                model, args, kwargs, train=True, meta=meta, still=still, gradients=gradients
+            )
             moved.update(name for name, rate in held_rates(model) if rates.get(name, rate) != rate)
         return trace
 
@@ -129,11 +133,15 @@ def _pass(
     train: bool,
     meta: bool,
     still: bool = False,
+    gradients: bool = True,
 ) -> Trace:
     """One pass, with gradients in training as in training, and without as at inference."""
     device = torch.device("meta") if meta else None
     args, kwargs = copied((args, dict(kwargs)), device)
-    with torch.set_grad_enabled(train), watching(model, calls=train, still=still) as watch:
+    with (
+        torch.set_grad_enabled(train and gradients),
+        watching(model, calls=train, still=still) as watch,
+    ):
         for tensor in tensors((args, kwargs)):
             watch.given(tensor)
         try:

@@ -6,7 +6,9 @@ a model for a while sets it back in any case.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock, get_ident
 from typing import Any
 
 import torch
@@ -16,6 +18,33 @@ from torch.utils import _python_dispatch as dispatch
 
 from dropkit.intercept.within import Within
 
+_lock = RLock()
+_eager: list[int] = []
+"""Threads in which nothing is to be compiled, once for each time that this was asked for."""
+_stance: list[Any] = []
+"""What the compiler, of which the process has one, went by before the first of them asked."""
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Within, what was compiled runs as it was written."""
+    with _lock:
+        if not _eager:
+            _stance[:] = [torch.compiler.set_stance("force_eager")]
+        _eager.append(get_ident())
+    try:
+        yield
+    finally:
+        _compiled_again()
+
+
+def _compiled_again() -> None:
+    with _lock:
+        if get_ident() in _eager:
+            _eager.remove(get_ident())
+        if not _eager and _stance:
+            _stance.pop().__exit__(None, None, None)
+
 
 class InForce:
     """What is in force in this thread."""
@@ -24,7 +53,7 @@ class InForce:
         self.gradients = torch.is_grad_enabled()
         self.functions = _functions()
         self.dispatched = _dispatched()
-        self.stance = _stance()
+        self.eager = _eager.count(get_ident())
         self.hooks = set(_ours())
 
     def restore(self) -> None:
@@ -41,9 +70,8 @@ class InForce:
                 dispatch._pop_mode()
             for mode in self.dispatched:
                 dispatch._push_mode(mode)
-        room = _eval_frame()
-        if room is not None and room._stance is not self.stance:
-            room._set_stance(self.stance or room.DynamoStance())  # loaded since, with this one
+        while _eager.count(get_ident()) > self.eager:
+            _compiled_again()
         for number in _ours():
             if number not in self.hooks:
                 hooks._global_forward_pre_hooks.pop(number, None)
@@ -59,22 +87,12 @@ def _dispatched() -> list[Any]:
     return list(dispatch._get_current_dispatch_mode_stack())
 
 
-def _eval_frame() -> Any:
-    return sys.modules.get("torch._dynamo.eval_frame")
-
-
-def _stance() -> Any:
-    """Of the compiler, if it was ever loaded."""
-    room = _eval_frame()
-    return None if room is None else room._stance
-
-
 def _ours() -> list[int]:
-    """Hooks of those who follow a model, by number."""
+    """Hooks of those who follow a model in this thread, by number."""
     held: Any = (hooks._global_forward_pre_hooks, hooks._global_forward_hooks)
     return [
         number
         for one in held
         for number, hook in list(one.items())
-        if isinstance(getattr(hook, "__self__", None), Within)
+        if isinstance(of := getattr(hook, "__self__", None), Within) and of.thread == get_ident()
     ]

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from dropkit.intercept.attaching import OPENED
 from dropkit.intercept.operations import SIGNATURES, Operation, operation
+from dropkit.intercept.process import eager
 from dropkit.intercept.trace import Where
 from dropkit.intercept.within import Within, hooked
 
@@ -77,10 +78,15 @@ class Director(Protocol):
 
 
 @contextmanager
-def steering(model: nn.Module, director: Director) -> Iterator[Within]:
-    """Let somebody decide what a model does at random within the block, in this thread."""
-    within = Within(model)
-    with hooked(within), torch.compiler.set_stance("force_eager"), _Steering(within, director):
+def steering(
+    model: nn.Module, director: Director, began: Callable[[str], None] | None = None
+) -> Iterator[Within]:
+    """Let somebody decide what a model does at random within the block, in this thread.
+
+    `began` is told of each module that begins, by its path.
+    """
+    within = Within(model, began=began)
+    with hooked(within), eager(), _Steering(within, director):
         yield within
 
 

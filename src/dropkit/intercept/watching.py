@@ -26,6 +26,7 @@ from dropkit.intercept.attaching import OPENED
 from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
 from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
 from dropkit.intercept.operations import operation
+from dropkit.intercept.process import eager
 from dropkit.intercept.trace import (
     INPUT,
     PARAMETER,
@@ -57,7 +58,7 @@ def watching(model: nn.Module, *, calls: bool = True, still: bool = False) -> It
     watch = Watch(model)
     with ExitStack() as stack:
         stack.enter_context(hooked(watch.within))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(eager())
         if calls:
             stack.enter_context(_Calls(watch, still))
         stack.enter_context(_Operators(watch, still))

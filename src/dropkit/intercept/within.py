@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
+from threading import RLock, get_ident
 from types import FrameType
 
 from torch import nn
@@ -18,6 +18,8 @@ from dropkit.intercept.facts import TORCH
 from dropkit.intercept.trace import Where
 from dropkit.records import Place
 
+_numbers = RLock()
+"""Numbers of hooks are counted by torch without one."""
 _OURS = __file__[: -len("intercept/within.py")]
 
 
@@ -100,8 +102,9 @@ class Within:
 def hooked(within: Within) -> Iterator[None]:
     """Follow the modules for as long as the block lasts."""
     try:
-        hooks.register_module_forward_pre_hook(within.before)
-        hooks.register_module_forward_hook(within.after, always_call=True)
+        with _numbers:
+            hooks.register_module_forward_pre_hook(within.before)
+            hooks.register_module_forward_hook(within.after, always_call=True)
         yield
     finally:
         for held, mine in (

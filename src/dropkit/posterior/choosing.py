@@ -19,7 +19,7 @@ from dropkit.inspection.evidence import look
 from dropkit.inspection.roles import role
 from dropkit.intercept.operations import Operation
 from dropkit.intercept.trace import Where, shape_of
-from dropkit.records import Site
+from dropkit.records import Place, Site
 from dropkit.records.sites import Role
 
 Choice = str | Sequence[str] | Callable[[Site], bool] | None
@@ -28,8 +28,6 @@ Rates = float | Mapping[str, float] | None
 """A rate for all, or by role or path; None: those of the model."""
 Key = tuple[object, ...]
 
-_LATE = 1 << 40
-"""Numbers of sites that are found later begin here."""
 _NUMBERS = (int, float, bool)
 _BUILT_IN = (dict, OrderedDict, list, tuple, set, str, bytes, type(None), Tensor, nn.Parameter)
 _ROLES = get_args(Role)
@@ -68,10 +66,14 @@ class Plan:
     """All sites that were found, to act or not."""
     all: bool = True
     """Whether all that drops is to act, also what is found later."""
+    numbers: set[int] = field(default_factory=set)
+    """Those that are taken."""
     late: dict[Key, Active] = field(default_factory=dict)
     """Dropouts that are called at some inputs, or some draws, only."""
     restless: tuple[Site, ...] = ()
     """What is random in evaluation mode, and is no dropout."""
+    routes: set[int] = field(default_factory=set)
+    """What passes of the model came to, each as one number; none: it goes another way each time."""
     opened: set[str] = field(default_factory=set)
     """Paths of modules that have to take themselves for training, or they call no dropout."""
     inserted: dict[int, Active] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class Plan:
                 operation=call.name, fired_in_train=False, fired_in_eval=False, bypassed=False,
                 shape=shape_of(call.x),
             )  # fmt: skip
-            number = _LATE + crc32(repr(key).encode())  # the same, whatever came before
+            number = _number(where.path, where.place, self.numbers)
             self.late[key] = Active(number, site, rate)
         return self.late[key]
 
@@ -157,15 +159,20 @@ class _Method(nn.Module):
 
 
 def found(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], method: str = "forward"
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    method: str = "forward",
+    *,
+    anew: bool = False,
 ) -> tuple[Found, ...]:
     """All sites of a model: it is looked at if it is new, has changed, or is called otherwise."""
     form = fingerprint(model), method, form_of(args, kwargs)
     held = _known.setdefault(model, {})
-    if form not in held:
+    if anew or form not in held:
         held.clear() if any(other[0] != form[0] for other in held) else None
         seen = model if method == "forward" else _Method(model, method)
-        evidence = look(seen, args, kwargs, device="real")
+        evidence = look(seen, args, kwargs, device="real", gradients=False)
         runs = [Found(run.site, run.events[0].where.key) for run in evidence.runs]
         idle = [Found(site, ()) for site in evidence.sites[len(runs) :]]
         held[form] = tuple([*runs, *idle] if seen is model else map(_without, [*runs, *idle]))
@@ -189,7 +196,8 @@ def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Pl
         SettingError: a role or path that the model does not have; a rate outside [0, 1].
         SamplingError: nothing drops.
     """
-    numbered = list(enumerate(sites))
+    taken: set[int] = set()
+    numbered = [(_number(one.site.path, one.site.place, taken), one) for one in sites]
     dropping = [(number, one) for number, one in numbered if drops(one.site)]
     chosen = [(number, one) for number, one in dropping if is_chosen(one.site, choice)]
     _check_names(_names(choice), [one.site for _, one in dropping], "sites")
@@ -202,17 +210,29 @@ def plan(model: str, sites: Sequence[Found], choice: Choice, rates: Rates) -> Pl
         raise SamplingError(_nothing(model, [one.site for one in sites], active, choice))
     numbers = {one.number for one in acting}
     at: dict[Key, list[Active]] = {}
+    keys = {number: one.key for number, one in numbered}
     for one in acting:
-        at.setdefault(sites[one.number].key, []).append(one)
+        at.setdefault(keys[one.number], []).append(one)
     others = [one for number, one in numbered if number not in numbers and one.site.fired_in_eval]
     return Plan(
         active=tuple(acting),
         at=at,
         always=frozenset(one.key for one in others),
         known=frozenset(one.key for one in sites),
+        numbers=taken,
         all=choice is None and rates is None,
         restless=tuple(one.site for one in others if one.site.kind in ("random", "noise")),
     )
+
+
+def _number(path: str, place: Place | None, taken: set[int]) -> int:
+    """Of a site: by where it stands, whichever others there are, and on whatever machine."""
+    line = "" if place is None else f"{place.function}:{place.line}"
+    number = crc32(f"{path}|{line}".encode())
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number
 
 
 def drops(site: Site) -> bool:

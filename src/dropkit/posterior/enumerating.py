@@ -17,7 +17,7 @@ from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
 from dropkit.posterior.choosing import Choice, Plan, Rates, form_of
 from dropkit.posterior.directing import Directing
-from dropkit.posterior.preparing import Asked, prepared
+from dropkit.posterior.preparing import NEW, Asked, prepared
 from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Chunk, Runner, Way, alike, part
 from dropkit.posterior.sampling import free_memory
@@ -79,14 +79,14 @@ class Wanted:
     def _plan(self) -> Plan:
         """One mask for all rows, of sites that take what they are told."""
         asked = Asked(self.sites, self.rates)
-        plan, _ = prepared(self._inner, self.args, self.kwargs, asked)
+        plan, _ = prepared(self._inner, self.args, self.kwargs, asked, route=NEW)
         with self._ready(plan, Telling) as runner:
             _check_told(plan, _told(runner))
         if self.batch_axis is None:
             return plan
         shared = replace(asked, scope="batch", batch_axis=self.batch_axis)
         try:
-            return prepared(self._inner, self.args, self.kwargs, shared)[0]
+            return prepared(self._inner, self.args, self.kwargs, shared, route=NEW)[0]
         except (SettingError, SamplingError) as error:  # it runs, but not with twice the rows
             said = str(error).removeprefix("mask_scope: ")
             raise SettingError(
@@ -100,7 +100,17 @@ class Wanted:
         room = free_memory(args, kwargs)
         with leaving(model, plan.opened, plan.rates, form_of(args, kwargs)) as left:
             yield Runner(
-                model, model, args, kwargs, plan, 0, Way(), memory=room, left=left, directs=directs
+                model,
+                model,
+                args,
+                kwargs,
+                plan,
+                0,
+                Way(),
+                anywhere=True,
+                left=left,
+                memory=room,
+                directs=directs,
             )
 
 

@@ -35,6 +35,10 @@ from dropkit.posterior.options import Scope
 from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Runner, Way
 
+NEW = -1
+"""A route that no model goes: it is looked at with these inputs, whatever is known."""
+_PLANS = 16
+"""Ways that a model may go with inputs of one form, and be remembered."""
 _CHANCES = 6
 """Passes before a site is taken for silent, where layers are left out at random."""
 
@@ -62,7 +66,8 @@ class Asked:
 @dataclass(slots=True, eq=False)
 class _Learned:
     form: Any
-    plans: dict[Any, Plan]
+    plans: dict[Any, list[Plan]]
+    """The one that was used last comes last."""
     ways: dict[Any, Way]
 
 
@@ -70,23 +75,34 @@ _learned: WeakKeyDictionary[nn.Module, _Learned] = WeakKeyDictionary()
 
 
 def prepared(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    asked: Asked,
+    *,
+    route: int | None = None,
 ) -> tuple[Plan, Way]:
-    """The plan for a model, and what is known of how to run it with inputs of this form."""
+    """The plan for a model, and what is known of how to run it with inputs of this form.
+
+    Args:
+        model, args, kwargs: what is called, and with what.
+        asked: which sites are to act, and how.
+        route: the way that the model goes with these inputs, where it is not the one of last time.
+    """
     form = fingerprint(model)
     known = _learned.get(model)
     if known is None or known.form != form:
         known = _learned[model] = _Learned(form, {}, {})
-    name = None if asked.name is None else (asked.name, form_of(args, kwargs))
-    made = known.plans.get(name) if name is not None else None
+    name = asked.name, form_of(args, kwargs)
+    plans = known.plans.setdefault(name, []) if asked.name is not None else []
+    there = [one for one in plans if route is None or route in one.routes]
+    made = there[-1] if there else None
     if made is None:
-        made = _Preparation(model, args, kwargs, asked).plan()
-        if name is None:
-            return made, Way()
-        known.plans[name] = made
+        made = _Preparation(model, args, kwargs, asked, route is not None).plan()
+    plans[:] = [*(one for one in plans if one is not made), made][-_PLANS:]
     sizes = tuple((x.shape, x.dtype, x.device) for x in tensors((args, dict(kwargs))))
-    state = name, sizes, torch.is_autocast_enabled(), torch.get_num_threads()
-    return made, known.ways.setdefault(state, Way())
+    state = name, sizes, torch.is_autocast_enabled(), torch.get_num_threads(), id(made)
+    return made, known.ways.setdefault(state, Way()) if asked.name is not None else Way()
 
 
 def called(model: nn.Module, name: str) -> Any:
@@ -109,6 +125,7 @@ class _Preparation:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     asked: Asked
+    anew: bool = False
 
     def plan(self) -> Plan:
         """All of it."""
@@ -121,13 +138,13 @@ class _Preparation:
         return made
 
     def _chosen(self) -> Plan:
-        sites = found(self.model, self.args, self.kwargs, self.asked.method)
+        sites = found(self.model, self.args, self.kwargs, self.asked.method, anew=self.anew)
         return plan(type(self.model).__name__, sites, self.asked.sites, self.asked.rates)
 
     def _inserted(self) -> Plan:
         """Sites that the model has, if it has any, and those that are put in."""
         name, choice = type(self.model).__name__, self.asked.sites
-        sites = found(self.model, self.args, self.kwargs, self.asked.method)
+        sites = found(self.model, self.args, self.kwargs, self.asked.method, anew=self.anew)
         chosen = [one for one in sites if is_chosen(one.site, choice)]
         made = Plan((), {}, frozenset(), known=frozenset(one.key for one in sites))
         if any(map(drops, (one.site for one in chosen))):
@@ -146,7 +163,9 @@ class _Preparation:
         recorder = Recorder(0, draw)
         with leaving(self.model, made.opened, made.rates, form_of(self.args, self.kwargs)):
             runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
-            return runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
+            director = runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
+        made.routes = set() if recorder.tape.why_not else {recorder.route}
+        return director
 
     def _opened(self, made: Plan) -> set[int]:
         """Open the modules whose dropout is called in training alone; the sites that were asked.

@@ -18,7 +18,7 @@ from dropkit.intercept.steering import steering
 from dropkit.intercept.within import Within
 from dropkit.posterior.choosing import Choice, Rates
 from dropkit.posterior.directing import Directing
-from dropkit.posterior.preparing import Asked, prepared
+from dropkit.posterior.preparing import NEW, Asked, prepared
 
 
 def sampling_program(
@@ -59,7 +59,7 @@ def sampling_program(
         raise SettingError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
     inner = uncompiled(model)
     with deliberate():
-        plan, _ = prepared(inner, inputs, kwargs, Asked(sites, rates, insert))
+        plan, _ = prepared(inner, inputs, kwargs, Asked(sites, rates, insert), route=NEW)
         key = torch.zeros((), dtype=torch.int64)
         director = Directing(plan, key, 0)
         with ExitStack() as stack:

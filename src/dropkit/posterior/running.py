@@ -50,6 +50,14 @@ _RELATIVE = 1e-4
 sum in another order where they have more draws before them. What is wrong lies further off."""
 
 
+class ElsewhereError(Exception):
+    """The model goes another way with these inputs than where its sites were looked for."""
+
+    def __init__(self, route: int) -> None:
+        super().__init__()
+        self.route = route
+
+
 @dataclass(slots=True)
 class Chunk:
     """Some draws, one after the other."""
@@ -108,6 +116,8 @@ class Runner:
     key: int
     way: Way
     strategy: Strategy = "auto"
+    anywhere: bool = False
+    """Whether it may go ways on which its sites were not looked for."""
     left: Left | None = None
     """What puts the model back between two passes, where they change it."""
     memory: int = 1 << 62
@@ -147,7 +157,8 @@ class Runner:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(kernel.keyed(seed))
-            within = stack.enter_context(steering(self.model, director))
+            began = None if recorder is None else recorder.came_to
+            within = stack.enter_context(steering(self.model, director, began))
             within.begin_here()
             if recorder is not None:
                 recorder.noticed = lambda: director.mark(within.where())
@@ -170,6 +181,10 @@ class Runner:
         """A draw that is looked at as it is made."""
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
+        routes = self.plan.routes
+        known = recorder.route in routes or recorder.tape.why_not or self.anywhere
+        if routes and not known:
+            raise ElsewhereError(recorder.route)
         self.calls |= director.calls
         self.bits = director.bits
         leaves, self.form = trees.tree_flatten(_plain(result))

@@ -34,7 +34,7 @@ from dropkit.posterior.options import (
     check_ways,
 )
 from dropkit.posterior.preparing import Asked, called, prepared
-from dropkit.posterior.running import Runner, Strategy
+from dropkit.posterior.running import ElsewhereError, Runner, Strategy
 from dropkit.records import Site
 
 _SHARE = 4
@@ -92,6 +92,8 @@ def sample(
     attention, what is within an LSTM, stochastic depth. Nothing else is: the model stays in
     evaluation mode, and batch norm with it. Afterwards it is, bit by bit, what it was.
 
+    While it is sampled, no other thread may use it.
+
     What hangs on no mask is computed once, and the rest for several draws at a time, where that was
     seen to give the same and to be faster. Draw t has the same masks alone, beside others, and in
     any strategy; the values then agree up to rounding.
@@ -143,13 +145,19 @@ def sample(
     check_ways(strategy, memory)
     check_sites(sites, rates, insert, mask_scope, batch_axis, method)
     named = check_names(kwargs, keywords)
-    gathering = Gathering(keep, outputs, class_axis, watch=goal is not None)
     asked = Asked(sites, rates, insert, mask_scope, index(batch_axis), method)
     if key is None:
         key = 0 if mask_scope == "fixed" else kernel.fresh()
     number = int(kernel.check_key(key))
-    with _ready(inner, inputs, named, asked, number, strategy, memory) as runner:
-        _gather(runner, gathering, count, goal)
+    route: int | None = None
+    while True:
+        gathering = Gathering(keep, outputs, class_axis, watch=goal is not None)
+        try:
+            with _ready(inner, inputs, named, asked, number, strategy, memory, route) as runner:
+                _gather(runner, gathering, count, goal)
+            break
+        except ElsewhereError as error:  # at its first draw, and once
+            route = error.route
     sampled = tuple(
         Sampled(one.site, one.rate, runner.calls.get(one.number, 0))
         for one in (*runner.plan.active, *runner.plan.late.values())
@@ -186,16 +194,16 @@ def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None)
 @contextmanager
 def _ready(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked, key: int,
-    strategy: Strategy, memory: int | None,
+    strategy: Strategy, memory: int | None, route: int | None,
 ) -> Iterator[Runner]:  # fmt: skip
     """A model that can be sampled; when the block ends it is what it was."""
     call = called(model, asked.method)
     with deliberate():
-        plan, way = prepared(model, args, kwargs, asked)
+        plan, way = prepared(model, args, kwargs, asked, route=route)
         form = form_of(args, kwargs)
         with leaving(model, plan.opened, plan.rates, form) as left:
             yield Runner(
-                model, call, args, kwargs, plan, key, way, strategy, left,
+                model, call, args, kwargs, plan, key, way, strategy, route is not None, left,
                 memory=free_memory(args, kwargs) if memory is None else memory,
                 strict=memory is not None,
             )  # fmt: skip
