@@ -174,10 +174,26 @@ def forward(
     masks: Masks | None = None,
 ) -> Tensor:
     """Outputs (members, rows, outputs): logits, or standardized values. No masks: evaluation."""
+    return finish(shape, parameters, enter(shape, parameters, bins, inputs, masks), masks)
+
+
+def enter(
+    shape: Shape,
+    parameters: Parameters,
+    bins: Bins,
+    inputs: Inputs,
+    masks: Masks | None = None,
+) -> Tensor:
+    """What the first layer makes of inputs, before its activation: (members, rows, width)."""
     plain, encoded = _inputs(shape, parameters, bins, inputs, masks)
     state = torch.baddbmm(parameters["bias.0"], plain, parameters["weight.0"])
-    if encoded is not None:
-        state = torch.baddbmm(state, encoded, parameters["pieces"])
+    return state if encoded is None else torch.baddbmm(state, encoded, parameters["pieces"])
+
+
+def finish(
+    shape: Shape, parameters: Parameters, state: Tensor, masks: Masks | None = None
+) -> Tensor:
+    """Outputs, from what the first layer made of inputs."""
     for index in range(len(shape.hidden)):
         if index:
             state = torch.baddbmm(parameters[f"bias.{index}"], state, parameters[f"weight.{index}"])

@@ -237,6 +237,11 @@ class Search:
         return self._round is None
 
     @property
+    def parameters(self) -> int:
+        """Trainable parameters of one network."""
+        return self._material.shape.parameters
+
+    @property
     def unfinished(self) -> bool:
         """Whether there would be more to train if there were more time."""
         return self._round is not None or self._skipped
@@ -343,7 +348,7 @@ class Search:
             validation_rows=len(self._truth),
             work=self._spent,
             budget=self._budget,
-            parameters=self._material.shape.parameters,
+            parameters=self.parameters,
             network=str(self._material.shape),
             hurried=self.hurried,
             checks=checklist(self._material, self._folds, now.results[chosen], self.model().read),

@@ -8,7 +8,7 @@ table that a network learns from, not on the network, and stay off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from dropkit.kernel import Stream, derive
 from dropkit.records import Cocktail
 from dropkit.training.doses import Doses
 from dropkit.training.encoding import Encoded, Layout
-from dropkit.training.network import Bins, Inputs, Masks, Parameters, Shape, forward
+from dropkit.training.network import Bins, Inputs, Masks, Parameters, Shape, enter, finish
 from dropkit.training.outputs import Readout
 
 _CELLS = 1 << 22
@@ -99,24 +99,11 @@ def _double(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.double()
 
 
-@torch.no_grad()
-def thinned(kind: Kind, network: Network, rows: Encoded, key: int) -> Tensor:
-    """What one thinned network says of rows: probabilities (rows, classes) or values (rows,)."""
-    drawn = masks(kind, network.rates, key)
-    shape = kind.shape
-    step = max(1, _CELLS // (shape.pieces + shape.plain + sum(shape.hidden)))
-    parts = [
-        forward(shape, network.parameters, kind.bins, _inputs(rows[start : start + step]), drawn)
-        for start in range(0, len(rows), step)
-    ]
-    outputs = torch.cat(parts, 1) if parts else torch.zeros(1, 0, shape.outputs)
-    return kind.readout.read(outputs)[0]
-
-
 def _inputs(rows: Encoded) -> Inputs:
     return Inputs(rows.numbers[None].double(), rows.flags[None].double(), rows.codes[None])
 
 
+@torch.no_grad()
 def draws(
     kind: Kind,
     networks: Sequence[Network],
@@ -130,6 +117,25 @@ def draws(
     Draw t thins network `order(shares, t + 1)[t]` by masks of `derive(key, t)`.
     """
     turns = order(shares, numbers.stop)
-    return torch.stack(
-        [thinned(kind, networks[turns[draw]], rows, derive(key, draw)) for draw in numbers]
-    )
+    drawn = {draw: masks(kind, networks[turns[draw]].rates, derive(key, draw)) for draw in numbers}
+    shape = kind.shape
+    step = max(1, _CELLS // (shape.pieces + shape.plain + sum(shape.hidden)))
+    found = torch.zeros(len(numbers), len(rows), shape.outputs, dtype=torch.float64)
+    for start in range(0, len(rows), step):
+        inputs = _inputs(rows[start : start + step])
+        for place in sorted({turns[draw] for draw in numbers}):
+            mine = {draw: mask for draw, mask in drawn.items() if turns[draw] == place}
+            for draw, outputs in _of_network(kind, networks[place], inputs, mine):
+                found[draw - numbers.start, start : start + step] = outputs[0]
+    return kind.readout.read(found)
+
+
+def _of_network(
+    kind: Kind, network: Network, inputs: Inputs, drawn: Mapping[int, Masks | None]
+) -> Iterator[tuple[int, Tensor]]:
+    """Outputs of one network under masks; what no mask touches is computed once for all."""
+    shape, weights = kind.shape, network.parameters
+    untouched = None if network.rates.input else enter(shape, weights, kind.bins, inputs)
+    for draw, mask in drawn.items():
+        state = enter(shape, weights, kind.bins, inputs, mask) if untouched is None else untouched
+        yield draw, finish(shape, weights, state, mask)
