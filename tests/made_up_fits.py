@@ -8,6 +8,7 @@ import numpy as np
 
 from dropkit.records import (
     Baseline,
+    Calibration,
     Check,
     Cocktail,
     Column,
@@ -17,7 +18,9 @@ from dropkit.records import (
     Holdout,
     Outcome,
     Schema,
+    Strange,
     Trial,
+    Uncertainty,
 )
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.5)
@@ -166,6 +169,38 @@ def _holdout(truth: np.ndarray, prediction: np.ndarray) -> Holdout:
     )
 
 
+def doubt(holdout: Holdout, schema: Schema) -> Uncertainty:
+    """Draws that scatter about the predictions, and more about made-up rows."""
+    generator, rows = np.random.default_rng(4), len(holdout.truth)
+    mean = np.array(holdout.prediction)
+    truth = np.array(holdout.truth)
+    wild = generator.gamma(3.0, 1.0, rows)
+    if schema.classes:
+        total = -(mean * np.log(mean)).sum(axis=1)
+        epistemic, noise = 0.03 * total * wild, 0.0
+        scores = 1 - mean[np.arange(rows), truth.astype(int)]
+    else:
+        noise = 0.1 * float(truth.std())
+        epistemic = noise * wild / 2
+        total = np.hypot(epistemic, noise)
+        scores = np.abs(mean[:, 0] - truth) / total
+    return Uncertainty(
+        varied="masks and networks",
+        draws=100,
+        calibration=Calibration(
+            rows, 100, 0.93 if schema.classes else 1.0, noise, tuple(np.sort(scores).tolist())
+        ),
+        rows=tuple(range(rows)),
+        prediction=holdout.prediction,
+        total=tuple(total.tolist()),
+        epistemic=tuple(epistemic.tolist()),
+        strange=(
+            Strange("columns shuffled", "shuffled", tuple((1.1 * epistemic[::-1]).tolist())),
+            Strange("numbers out of range", "far", tuple((3.0 * epistemic).tolist())),
+        ),
+    )
+
+
 def _rows(prediction: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(line) for line in prediction.tolist())
 
@@ -176,6 +211,7 @@ def _fit(schema: Schema, found: Outcome, holdout: Holdout, baselines: tuple[Base
         schema=schema,
         outcome=found,
         holdout=holdout,
+        uncertainty=doubt(holdout, schema),
         baselines=baselines,
         cells=_cells(len(holdout.truth)),
         stopped="",
@@ -263,6 +299,13 @@ def regression(rows: int = 160, number: int = 24, folds: int = 5) -> Fit:
 HOSTILE = "<script>alert(1)</script> $x_1$ \"'&]]>--> =cmd() \x00\u202e#0d0f00"
 
 
+def _hostile(found: Uncertainty | None) -> Uncertainty | None:
+    if found is None:
+        return None
+    names = tuple(replace(strange, name=HOSTILE, how=HOSTILE) for strange in found.strange)
+    return replace(found, strange=names)
+
+
 def hostile() -> Fit:
     """Names, levels, ids and cells that try to break out of the page."""
     fit = classification((HOSTILE, "b" + HOSTILE, "c"))
@@ -276,6 +319,7 @@ def hostile() -> Fit:
         table=HOSTILE,
         schema=replace(fit.schema, columns=named, target=HOSTILE),
         holdout=replace(holdout, source=HOSTILE, ids=tuple(HOSTILE for _ in holdout.ids)),
+        uncertainty=_hostile(fit.uncertainty),
         baselines=tuple(replace(one, name=HOSTILE, note=HOSTILE) for one in fit.baselines),
         cells=tuple((HOSTILE,) * len(named) for _ in fit.cells),
         outcome=replace(fit.outcome, checks=(Check(HOSTILE, False, HOSTILE),), network=HOSTILE),

@@ -99,7 +99,7 @@ def test_an_altered_description(model: Path) -> None:
 
 
 def test_a_future_format(model: Path) -> None:
-    edit(model, lambda about: about.update(format=2, dropkit="9.0"))
+    edit(model, lambda about: about.update(format=3, dropkit="9.0"))
     refused(model, "Upgrade dropkit")
 
 

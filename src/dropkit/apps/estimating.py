@@ -24,16 +24,19 @@ from dropkit.apps.clock import Clock, seconds
 from dropkit.apps.fitting import Eta, best
 from dropkit.apps.progress import display
 from dropkit.apps.report import render
+from dropkit.apps.uncertainty import check_count, reader, rows_within, seconds_of, uncertainty
 from dropkit.apps.versions import all_versions
-from dropkit.records import Fit, Outcome, Schema, Task, Trial
+from dropkit.records import Fit, Outcome, Schema, Task, Trial, Uncertainty
 from dropkit.training.model import Model
 from dropkit.training.search import Search
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_AFTER = 0.3
-"""Seconds of a time cap that are kept for the ensemble."""
+    from dropkit.posterior.draws import Draws
+
+_AFTER = 0.5
+"""Seconds of a time cap that are kept for the ensemble, beside those of its draws."""
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -104,6 +107,40 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             },
         )
 
+    def sample(self, X: Any, draws: int = 100, random_state: Any = None) -> Draws:
+        """Passes with dropout on: what the model says of each row, and how far that is to be
+        trusted.
+
+        The draws of a classifier are probabilities in the order of `classes_`, tempered on
+        validation rows; those of a regressor are values, with the variance of the truth around
+        them (`noise`) as validation rows showed it.
+
+        Args:
+            X: rows, as `predict` takes them.
+            draws: how many, 2 or more.
+            random_state: names the draws; None takes the seed of the fit.
+
+        Raises:
+            SettingError: fewer than 2 draws, or a model whose draws cannot differ: a single
+                network without dropout, or one that an older dropkit saved.
+
+        Warns:
+            DropkitWarning: networks without dropout, whose draws differ by the network alone.
+
+        >>> import numpy as np
+        >>> from dropkit import DropoutRegressor
+        >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
+        >>> drawn = DropoutRegressor(budget=900).fit(X, 3 * X[:, 0]).sample([[0.5], [9.0]])
+        >>> drawn.count, drawn.std.shape
+        (100, torch.Size([2]))
+        """
+        check_is_fitted(self)
+        check_count(draws)
+        seed = self.fit_.seed if random_state is None else _seed(random_state)
+        frame, _ = self._features(arrays.in_pandas(X), fitting=False)
+        asked = reader(self.model_, self.fit_.uncertainty)
+        return asked.draws(self.model_.encode(frame), draws, seed)
+
     def _learn(
         self, X: Any, target: np.ndarray, classes: tuple[str, ...], frame: pd.DataFrame
     ) -> None:
@@ -113,7 +150,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         schema = arrays.schema_of(
             frame, target, self._task, classes, self.types or {}, judged=judged or bool(self.types)
         )
-        seed = self._seed()
+        seed = _seed(self.random_state)
         with _threads(self.n_jobs), devices.held_memory():
             search = Search(
                 frame,
@@ -127,12 +164,19 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             capped = self._search(search, began)
             self.model_, self.outcome_ = search.model(), search.outcome()
             self.history_ = self.outcome_.trials
-            self.fit_ = self._record(schema, seed, capped, monotonic() - began)
+            most = rows_within(self._cap(), search.parameters)
+            doubt = uncertainty(self.model_, search, frame, None, seed, most)
+            self.fit_ = self._record(schema, seed, capped, monotonic() - began, doubt)
         self._ids = ()
+
+    def _cap(self) -> float | None:
+        return None if self.time is None else seconds(str(self.time))
 
     def _search(self, search: Search, began: float) -> bool:
         """Search to the end or to the time cap; whether it was the cap."""
-        clock = Clock(began, None if self.time is None else seconds(str(self.time)) - _AFTER)
+        cap = self._cap()
+        after = _AFTER + seconds_of(rows_within(cap, search.parameters), search.parameters) / 3
+        clock = Clock(began, None if cap is None else cap - after)
         show, eta = display(quiet=not self.verbose), Eta()
         if clock.cap is not None:
             search.fit_into(clock.left)
@@ -147,12 +191,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             show.close()
         return search.unfinished
 
-    def _record(self, schema: Schema, seed: int, capped: bool, spent: float) -> Fit:
+    def _record(
+        self, schema: Schema, seed: int, capped: bool, spent: float, doubt: Uncertainty | None
+    ) -> Fit:
         return Fit(
             table=type(self).__name__,
             schema=schema,
             outcome=self.outcome_,
             holdout=None,
+            uncertainty=doubt,
             baselines=(),
             cells=(),
             stopped="time" if capped else "",
@@ -163,11 +210,6 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             device=devices.name(devices.device(self.device)),
             threads=torch.get_num_threads(),
         )
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, (int, np.integer)):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _settings(self) -> dict[str, Any]:
         """The parameters as JSON; a search may have set them to numbers of numpy's."""
@@ -215,6 +257,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         check_is_fitted(self)
         frame, _ = self._features(arrays.in_pandas(X), fitting=False)
         return self.model_.predict(frame)
+
+
+def _seed(random_state: Any) -> int:
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _plain(value: Any) -> Any:

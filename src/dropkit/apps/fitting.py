@@ -21,9 +21,10 @@ from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import short
 from dropkit.apps.request import STANDARD_INPUT, Request
 from dropkit.apps.tables import read_table
+from dropkit.apps.uncertainty import rows_within, seconds_of, uncertainty
 from dropkit.apps.versions import all_versions
 from dropkit.errors import FolderError, SettingError
-from dropkit.records import Baseline, Fit, Holdout, Progress, Schema
+from dropkit.records import Baseline, Fit, Holdout, Progress, Schema, Uncertainty
 from dropkit.training.model import Model
 from dropkit.training.search import Search
 from dropkit.training.wording import shown
@@ -142,7 +143,7 @@ def compare(run: Run, stuff: Material) -> tuple[Baseline, ...]:
 
 def pursue(run: Run, search: Search, stuff: Material, mark: str) -> Stopped:
     """Search until it is finished, the time is up or someone asks to stop."""
-    after, last, phase = Reserve(stuff), time.monotonic(), ""
+    after, last, phase = Reserve(run, search, stuff), time.monotonic(), ""
     run.stop.gentle = True
     eta = Eta()
     if run.clock.cap is not None:
@@ -184,7 +185,10 @@ def conclude(
     run.display.stage("report")
     tensors, description = search.model().state()
     model = Model.restore(tensors, description)  # what predicts here is what was saved, bit for bit
-    found = record(run, search, stuff, rivals, stopped, holdout(model, stuff.aside))
+    held = holdout(model, stuff.aside)
+    most = rows_within(run.clock.cap, search.parameters)
+    doubt = uncertainty(model, search, stuff.train, stuff.aside, run.request.seed, most)
+    found = record(run, search, stuff, rivals, stopped, held, doubt)
 
     def unfinished(place: Path) -> None:
         keep(run, search, mark, place, "so that this search cannot be continued")
@@ -230,6 +234,7 @@ def record(
     rivals: tuple[Baseline, ...],
     stopped: Stopped,
     held: Holdout | None,
+    doubt: Uncertainty | None,
 ) -> Fit:
     """Everything that a report tells."""
     import torch
@@ -240,6 +245,7 @@ def record(
         schema=stuff.schema,
         outcome=search.outcome(),
         holdout=held,
+        uncertainty=doubt,
         baselines=rivals,
         cells=cells(stuff.aside.frame, stuff.schema) if stuff.aside else (),
         stopped=stopped,
@@ -253,15 +259,16 @@ def record(
 
 
 class Reserve:
-    """Seconds to keep for what follows the search: ensemble, holdout, report, folder.
+    """Seconds to keep for what follows the search: ensemble, holdout, draws, report, folder.
 
     Measured on one core; where other programs take their share of it, it takes longer by as much
     as the search does.
     """
 
-    def __init__(self, stuff: Material) -> None:
+    def __init__(self, run: Run, search: Search, stuff: Material) -> None:
         rows = len(stuff.aside.frame) if stuff.aside else 0
-        self._work = 1.4 + 1.5e-4 * rows
+        sampled = min(len(stuff.train), rows_within(run.clock.cap, search.parameters))
+        self._work = 1.8 + 1.5e-4 * rows + seconds_of(sampled, search.parameters)
         self._began = time.monotonic(), time.process_time()
 
     @property

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from dropkit.training.model import Model
 
-FORMAT = 1
+FORMAT = 2
+"""1 did not keep the dropout rates of the networks, nor what a sampled prediction says."""
 MODEL, TENSORS, HISTORY = "model.json", "model.safetensors", "history.json"
 PREDICTIONS, REPORT, SEARCH = "test_predictions.csv", "report.html", ".search"
 
@@ -144,23 +145,27 @@ def load(path: Path) -> Stored:
     Raises `ModelFolderError` if it is no model folder, damaged, altered, or of a later format.
     Warns with `DropkitWarning` if another version of dropkit made it.
     """
+    from dropkit.apps.uncertainty import check
+
     path = _present(path)
     about = _description(path)
     with believing(path):
         _verify(about)
         numbers, history = (_content(path, name, about["files"]) for name in (TENSORS, HISTORY))
+        description, told = _modern(about, json.loads(history))
         stored = Stored(
-            _model(numbers, about["description"]),
-            codec.decode(Fit, json.loads(history)),
+            _model(numbers, description),
+            codec.decode(Fit, told),
             codec.decode(_Ids, {"names": about["ids"]}).names,
             about["estimator"],
         )
+        check(stored.fit.uncertainty, stored.model.schema)
         if stored.fit.threads < 1:
             raise ValueError(f"its number of threads is {stored.fit.threads}")
     if about["dropkit"] != __version__:
         warnings.warn(
             f"{path} was made by dropkit {about['dropkit']}; this is {__version__}. "
-            "Its format is the same, so it was loaded.",
+            "It reads that format, so it was loaded.",
             DropkitWarning,
             stacklevel=2,
         )
@@ -277,6 +282,14 @@ def _verify(about: dict[str, Any]) -> None:
             f"{MODEL} was altered or damaged after it was saved: its digest does not match. "
             "Copy the folder again, or make it anew with `dropkit fit`."
         )
+
+
+def _modern(about: dict[str, Any], history: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The description and the history; what an older format did not keep is unknown."""
+    description = about["description"]
+    if about["format"] < 2:
+        return {**description, "rates": None}, {**history, "uncertainty": None}
+    return description, history
 
 
 def _content(path: Path, name: str, files: dict[str, Any]) -> bytes:

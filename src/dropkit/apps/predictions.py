@@ -48,8 +48,10 @@ def sheet(
     ids: dict[str, Sequence[Cell]],
     prediction: Sequence[Sequence[float]],
     truth: Sequence[float] | None = None,
+    further: Sequence[tuple[str, Sequence[Cell]]] = (),
 ) -> Sheet:
-    """Lay predictions out: the ids, the truth if it is known, the prediction, the probabilities."""
+    """Lay predictions out: the ids, the truth if it is known, the prediction, the probabilities,
+    and further columns behind them."""
     columns: list[tuple[str, Sequence[Cell]]] = list(ids.items())
     if schema.task == "regression":
         if truth is not None:
@@ -62,6 +64,7 @@ def sheet(
         columns.append(("prediction", [schema.classes[code] for code in likeliest]))
         for code, name in enumerate(schema.classes):
             columns.append((f"probability_{name}", [row[code] for row in prediction]))
+    columns += further
     return Sheet(tuple(unique([name for name, _ in columns])), tuple(cells for _, cells in columns))
 
 

@@ -31,11 +31,13 @@ from dropkit.records.tables import (
     Task,
     Trial,
 )
+from dropkit.records.uncertainty import Calibration, Strange, Uncertainty
 
 __all__ = [
     "REGULARIZERS",
     "SEVERITIES",
     "Baseline",
+    "Calibration",
     "Check",
     "Cocktail",
     "Column",
@@ -62,6 +64,8 @@ __all__ = [
     "Site",
     "SiteKind",
     "SourceEdit",
+    "Strange",
     "Task",
     "Trial",
+    "Uncertainty",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dropkit.records.uncertainty import Uncertainty
+
 Task = Literal["regression", "classification"]
 Origin = Literal["grid", "sampled", "refined", "ablation"]
 Kind = Literal["number", "category", "boolean", "date"]
@@ -232,6 +234,8 @@ class Fit:
     outcome: Outcome
     holdout: Holdout | None
     """None: every row was used for training, and only validation can be reported."""
+    uncertainty: Uncertainty | None
+    """None: its draws would all be the same, or an older dropkit made it."""
     baselines: tuple[Baseline, ...]
     cells: tuple[tuple[str, ...], ...]
     """The holdout's rows as text, in the order of `schema.columns`."""

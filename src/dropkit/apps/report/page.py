@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from math import log
 from typing import Any
 
 import jinja2
@@ -12,6 +13,7 @@ from markupsafe import Markup, escape
 from dropkit.apps.clock import words
 from dropkit.apps.counting import count
 from dropkit.apps.report import curve_figures, row_figures, search_figures
+from dropkit.apps.report.doubt_page import section
 from dropkit.apps.report.judgement import Judgement, judge, reading, winner
 from dropkit.apps.report.metrics import METRICS
 from dropkit.apps.report.numerals import (
@@ -79,6 +81,8 @@ def _context(fit: Fit) -> dict[str, Any]:
         "reading": found,
         "reading_sentence": reading_sentence(fit, found) if found else "",
         "held": _held_out(fit) if fit.holdout and fit.holdout.truth else None,
+        "trust": section(fit, CELL_COLUMNS),
+        "entropy_of_all": log(max(1, len(fit.schema.classes))),
         "columns": fit.schema.columns[:COLUMN_ROWS],
         "ensemble": _ensemble(fit),
         "loss": METRICS[fit.outcome.metric].loss_title,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dropkit.apps.clock import words
 from dropkit.apps.counting import count
+from dropkit.apps.report.doubt_page import trust_sentence
 from dropkit.apps.report.judgement import (
     OVERFITS,
     OVERFITS_A_LITTLE,
@@ -46,13 +47,14 @@ def name_of(regularizer: str) -> str:
 
 
 def verdict(fit: Fit) -> list[str]:
-    """The verdict on a fit in two to five plain sentences.
+    """The verdict on a fit in two to six plain sentences.
 
     The held-out score with its interval, the comparison with the baselines, what dropout bought,
-    and, where there is one, why it stopped early or one next step.
+    how far single predictions can be trusted, and, where there is one, why it stopped early or one
+    next step.
     """
     judged = judge(fit)
-    sentences = [_score(fit, judged), _against(judged), dropout_sentence(fit)]
+    sentences = [_score(fit, judged), _against(judged), dropout_sentence(fit), trust_sentence(fit)]
     sentences += [_stopped(fit) or _next_step(fit, judged)]
     return [sentence for sentence in sentences if sentence]
 
