@@ -180,7 +180,7 @@ def doubt(holdout: Holdout, schema: Schema) -> Uncertainty:
         epistemic, noise = 0.03 * total * wild, 0.0
         scores = 1 - mean[np.arange(rows), truth.astype(int)]
     else:
-        noise = 0.1 * float(truth.std())
+        noise = 0.1 * float(truth.std()) or 1.0
         epistemic = noise * wild / 2
         total = np.hypot(epistemic, noise)
         scores = np.abs(mean[:, 0] - truth) / total
