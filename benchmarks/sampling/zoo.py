@@ -80,7 +80,7 @@ def row(name: str, build: Callable[[], Any], rounds: int) -> tuple[str, list[flo
 
 
 def _sites(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    return dropkit.sites(model, *args, example_kwargs=dict(kwargs))
+    return dropkit.sites(model, *args, **kwargs)
 
 
 def table(quick: bool = False) -> Iterator[str]:
