@@ -97,6 +97,11 @@ def writes_a_column(net: Program, x: Tensor, y: Tensor) -> None:
     x[..., 1] = y[..., 2]
 
 
+def writes_a_row(net: Program, x: Tensor, y: Tensor) -> None:
+    x[0] *= 2
+    x[1] = y[2]
+
+
 def writes_over_itself(net: Program, x: Tensor, y: Tensor) -> None:
     x[..., 1:] = x[..., :-1].clone()
 
@@ -250,7 +255,7 @@ WRITES: tuple[Act, ...] = (
     *(writes_all, writes_a_column, writes_over_itself, writes_through_a_view, writes_where),
     *(writes_through_parts, writes_one_of_many, writes_into_new_room, writes_step_by_step),
     *(writes_where_told, writes_a_buffer, writes_a_state, writes_by_index, writes_a_diagonal),
-    *(writes_a_copy, writes_past_autograd, writes_flat),
+    *(writes_a_copy, writes_a_row, writes_past_autograd, writes_flat),
 )
 OTHERS: tuple[Act, ...] = (
     *(weighs, convolves, convolves_channels_last, normalizes, mixes_rows, contracts, loops),
