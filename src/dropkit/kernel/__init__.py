@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from dropkit.errors import SettingError
 from dropkit.kernel import autograd, dispatch, fused, operators, reference
@@ -231,7 +232,8 @@ def resolve_key(
             check_one_mask()
             return draw_key(device)
         return torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=device)
-    if traced(x) and not in_traced_scope():
+    # A compiler sees no scope: the operator asks for it when the program runs.
+    if traced(x) and (is_dynamo_compiling() or not in_traced_scope()):
         slot = torch.empty((), dtype=torch.int64, device=device)
         drawn: Tensor = operators.draw_key_op(slot)
         return drawn

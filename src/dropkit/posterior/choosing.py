@@ -72,8 +72,8 @@ class Plan:
     """Dropouts that are called at some inputs, or some draws, only."""
     restless: tuple[Site, ...] = ()
     """What is random in evaluation mode, and is no dropout."""
-    routes: set[int] = field(default_factory=set)
-    """What passes of the model came to, each as one number; none: it goes another way each time."""
+    routes: set[tuple[int, int]] = field(default_factory=set)
+    """What passes came to, modules and operators; none: the model goes another way each time."""
     opened: set[str] = field(default_factory=set)
     """Paths of modules that have to take themselves for training, or they call no dropout."""
     inserted: dict[int, Active] = field(default_factory=dict)

@@ -33,9 +33,9 @@ from dropkit.posterior.directing import Directing
 from dropkit.posterior.inserting import inserted
 from dropkit.posterior.options import Scope
 from dropkit.posterior.recording import Recorder
-from dropkit.posterior.running import Runner, Way
+from dropkit.posterior.running import Route, Runner, Way
 
-NEW = -1
+NEW: Route = (-1, -1)
 """A route that no model goes: it is looked at with these inputs, whatever is known."""
 _PLANS = 16
 """Ways that a model may go with inputs of one form, and be remembered."""
@@ -80,7 +80,7 @@ def prepared(
     kwargs: Mapping[str, Any],
     asked: Asked,
     *,
-    route: int | None = None,
+    route: Route | None = None,
 ) -> tuple[Plan, Way]:
     """The plan for a model, and what is known of how to run it with inputs of this form.
 
@@ -164,7 +164,7 @@ class _Preparation:
         with leaving(self.model, made.opened, made.rates, form_of(self.args, self.kwargs)):
             runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
             director = runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
-        made.routes = set() if recorder.tape.why_not else {recorder.route}
+        made.routes = set() if recorder.tape.why_not else {(runner.path, recorder.route)}
         return director
 
     def _opened(self, made: Plan) -> set[int]:

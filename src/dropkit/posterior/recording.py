@@ -74,7 +74,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.route = 0
-        """All modules and operators that ran, in order, as one number."""
+        """All operators that ran, in order, as one number."""
         self._known: dict[int, _Known] = {}
         self._memory: dict[int, _Memory] = {}
         self._kept: dict[int, tuple[Tensor, int]] = {}
@@ -92,10 +92,6 @@ class Recorder(TorchDispatchMode):
         return False  # nothing is compiled while it looks on, and what sees to that takes its time
 
     # ---- what comes from outside
-
-    def came_to(self, what: object) -> None:
-        """A module, by its path, or an operator runs."""
-        self.route = hash((self.route, what))
 
     def draw(self, law: Law, values: Sequence[Tensor]) -> Tensor:
         """A site acts: its value for a draw."""
@@ -125,7 +121,7 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run an operator, and note it if it hangs on a draw."""
         kwargs = kwargs or {}
-        self.came_to(func)
+        self.route = hash((self.route, func))
         if func is _KEY:
             return self._next_key(args[0].device)
         known = facts(func)

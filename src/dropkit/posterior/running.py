@@ -50,10 +50,14 @@ _RELATIVE = 1e-4
 sum in another order where they have more draws before them. What is wrong lies further off."""
 
 
+Route = tuple[int, int]
+"""What a pass came to: modules, and operators, each as one number."""
+
+
 class ElsewhereError(Exception):
     """The model goes another way with these inputs than where its sites were looked for."""
 
-    def __init__(self, route: int) -> None:
+    def __init__(self, route: Route) -> None:
         super().__init__()
         self.route = route
 
@@ -92,6 +96,10 @@ class Way:
         """How many draws at once take least, as far as is known; 0: the model itself is faster."""
         return min(self.times, key=self.times.__getitem__)
 
+    def loops(self) -> bool:
+        """Whether the model itself is known to be the fastest."""
+        return self.tries[1] >= _TRIES and self.best() == 0 and self.next() == 0
+
     def next(self) -> int:
         """How many to do at once: more than ever as long as that pays, and then the best."""
         if self.tries[1] < _TRIES:
@@ -128,6 +136,8 @@ class Runner:
     """Draws that fit at once."""
     limit: int = 1 << 62
     """Draws that are wanted at once."""
+    path: int = 0
+    """The modules that the last pass came to, in order, as one number."""
     form: Any = None
     """The structure of the outputs."""
     kinds: list[Any] = field(default_factory=list)
@@ -157,13 +167,16 @@ class Runner:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(kernel.keyed(seed))
-            began = None if recorder is None else recorder.came_to
-            within = stack.enter_context(steering(self.model, director, began))
+            self.path = 0
+            within = stack.enter_context(steering(self.model, director, self._began))
             within.begin_here()
             if recorder is not None:
                 recorder.noticed = lambda: director.mark(within.where())
                 stack.enter_context(recorder)
             return director, self._called(draw, args, kwargs)
+
+    def _began(self, path: str) -> None:
+        self.path = hash((self.path, path))
 
     def _called(self, draw: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
@@ -179,22 +192,36 @@ class Runner:
 
     def first(self, draw: int) -> Chunk:
         """A draw that is looked at as it is made."""
+        if self.strategy == "auto" and self.way.loops() and (chunk := self._unlooked(draw)):
+            return chunk
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
-        routes = self.plan.routes
-        known = recorder.route in routes or recorder.tape.why_not or self.anywhere
-        if routes and not known:
-            raise ElsewhereError(recorder.route)
-        self.calls |= director.calls
-        self.bits = director.bits
-        leaves, self.form = trees.tree_flatten(_plain(result))
-        self.kinds = [_kind(leaf) for leaf in leaves]
+        route, routes = (self.path, recorder.route), self.plan.routes
+        if routes and not (route in routes or recorder.tape.why_not or self.anywhere):
+            raise ElsewhereError(route)
+        leaves = self._begun(director, result)
         outputs = recorder.outputs(leaves)
         if recorder.tape.why_not:
             self.way.why_not = recorder.tape.why_not
         else:
             self.replay = Replay(recorder.tape, outputs)
         return Chunk(draw, 1, [_stacked(leaf) for leaf in leaves])
+
+    def _unlooked(self, draw: int) -> Chunk | None:
+        """A first draw by the model itself, which is the fastest; None: it has to be looked at."""
+        director, result = self.directed(draw)
+        ways = {path for path, _ in self.plan.routes}
+        if self.path not in ways or any(not director.calls[x.number] for x in self.plan.active):
+            return None
+        return Chunk(draw, 1, [_stacked(leaf) for leaf in self._begun(director, result)])
+
+    def _begun(self, director: Directing, result: Any) -> list[Any]:
+        """The outputs of the first draw, in order."""
+        self.calls |= director.calls
+        self.bits = director.bits
+        leaves, self.form = trees.tree_flatten(_plain(result))
+        self.kinds = [_kind(leaf) for leaf in leaves]
+        return leaves
 
     def loop(self, draw: int) -> Chunk:
         """A draw by the model itself."""

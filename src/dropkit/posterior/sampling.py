@@ -34,7 +34,7 @@ from dropkit.posterior.options import (
     check_ways,
 )
 from dropkit.posterior.preparing import Asked, called, prepared
-from dropkit.posterior.running import ElsewhereError, Runner, Strategy
+from dropkit.posterior.running import ElsewhereError, Route, Runner, Strategy
 from dropkit.records import Site
 
 _SHARE = 4
@@ -149,7 +149,7 @@ def sample(
     if key is None:
         key = 0 if mask_scope == "fixed" else kernel.fresh()
     number = int(kernel.check_key(key))
-    route: int | None = None
+    route: Route | None = None
     while True:
         gathering = Gathering(keep, outputs, class_axis, watch=goal is not None)
         try:
@@ -194,7 +194,7 @@ def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None)
 @contextmanager
 def _ready(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], asked: Asked, key: int,
-    strategy: Strategy, memory: int | None, route: int | None,
+    strategy: Strategy, memory: int | None, route: Route | None,
 ) -> Iterator[Runner]:  # fmt: skip
     """A model that can be sampled; when the block ends it is what it was."""
     call = called(model, asked.method)
@@ -237,12 +237,20 @@ def _speak(sampled: Sequence[Sampled], restless: Sequence[Site]) -> None:
         )
 
 
+def _alike(rate: float, draws: int) -> float:
+    """The logarithm of the chance that a bit of a mask is the same in all draws."""
+    if rate in (0.0, 1.0):
+        return 0.0
+    less, more = sorted((draws * math.log(rate), draws * math.log1p(-rate)))
+    return more + math.log1p(math.exp(less - more))
+
+
 def _still(
     sampled: Sequence[Sampled], bits: Sequence[tuple[float, int]], gathering: Gathering
 ) -> None:
     """Say that nothing varies: an error, unless it may be by chance that all masks are the same."""
     draws = gathering.count
-    chance = math.exp(sum(n * math.log(p**draws + (1 - p) ** draws) for p, n in bits))
+    chance = math.exp(sum(n * _alike(p, draws) for p, n in bits))
     if chance > _BY_CHANCE:
         _warn(
             f"the outputs are the same in all {draws} draws; so may be their masks (at a chance of "

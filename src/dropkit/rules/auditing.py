@@ -64,7 +64,8 @@ def audit(
     ['always-on-dropout']
     """
     rules = chosen(select, ignore)
-    told = {"optimizer": optimizer, "loss": loss, "rows": rows, "pretrained": pretrained}
+    told: dict[str, Any] = {"optimizer": optimizer, "loss": loss, "rows": rows}
+    told["pretrained"] = pretrained
     given = {**kwargs, **(example_kwargs or {})}
     return judge(look(model, args, given, device=device, purpose=purpose, **told), rules)
 
