@@ -52,6 +52,20 @@ def sleepy_threads() -> None:
 
 
 @contextmanager
+def threads(wanted: int | None) -> Iterator[None]:
+    """So many threads for the length of a block; None changes nothing, below 0 means all cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if wanted is not None:
+            torch.set_num_threads(wanted if wanted > 0 else cores())
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def enough_memory() -> Iterator[None]:
     """Turn a failed allocation into an `InputError` that says what to try."""
     try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             frame, target, self._task, classes, self.types or {}, judged=judged or bool(self.types)
         )
         seed = _seed(self.random_state)
-        with _threads(self.n_jobs), devices.held_memory():
+        with devices.threads(self.n_jobs), devices.held_memory():
             search = Search(
                 frame,
                 target,
@@ -275,15 +274,3 @@ def _check_shape(X: pd.DataFrame) -> None:
             f"expected at least 1 row and 1 column; found an array with {len(X)} sample(s) and "
             f"{X.shape[1]} feature(s) (shape={X.shape})"
         )
-
-
-@contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    """So many threads for the length of a block; None changes nothing, below 0 means all cores."""
-    before = torch.get_num_threads()
-    try:
-        if wanted is not None:
-            torch.set_num_threads(wanted if wanted > 0 else devices.cores())
-        yield
-    finally:
-        torch.set_num_threads(before)

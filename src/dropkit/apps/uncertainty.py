@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dropkit.apps import devices
 from dropkit.errors import DropkitWarning, SettingError
 from dropkit.kernel import Stream, derive
 from dropkit.posterior.calibration import noise_variance, temperature
@@ -70,11 +72,13 @@ class Reader:
     def draws(self, rows: Encoded, count: int, key: int) -> Draws:
         """The draws of rows: tempered probabilities, or values with the variance of the truth
         around them."""
-        return _read(self.model.draws(rows, count, key), self.calibration, key)
+        with _few_threads(len(rows)):
+            return _read(self.model.draws(rows, count, key), self.calibration, key)
 
     def say(self, rows: Encoded, count: int, key: int) -> Said:
         """What so many draws say of rows; a part of the rows at a time."""
-        parts = [_said(part, self.calibration) for part in self._parts(rows, count, key)]
+        with _few_threads(len(rows)):
+            parts = [_said(part, self.calibration) for part in self._parts(rows, count, key)]
         names = ("mean", "total", "epistemic", "variation")
         return Said(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -95,6 +99,11 @@ class Reader:
         inside = 1.0 - mean <= self.limit(level)
         inside[np.arange(len(mean)), mean.argmax(axis=1)] = True
         return inside
+
+
+def _few_threads(rows: int) -> AbstractContextManager[None]:
+    """One thread for few rows: of small products, the waiting of threads would take most time."""
+    return devices.threads(1 if rows <= _ROWS else None)
 
 
 def threshold(scores: Sequence[float], level: float) -> float:
@@ -187,9 +196,10 @@ def seconds_of(rows: int, parameters: int) -> float:
 def calibrate(search: Search, scale: float, classes: int, seed: int, most: int) -> Calibration:
     """A temperature or a noise, and conformity scores, of validation rows and of no others."""
     most = max(_FEWEST, min(most, _NUMBERS // (2 * DRAWS * max(1, classes))))
-    samples, truth = search.draws(DRAWS, derive(seed, _CALIBRATING), most)
+    with _few_threads(most):
+        samples, truth = search.draws(DRAWS, derive(seed, _CALIBRATING), most)
     found = Calibration(len(truth), DRAWS, 1.0, 0.0, ())
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _few_threads(len(truth)):
         warnings.simplefilter("ignore", DropkitWarning)  # the bounds are meant as such
         if classes:
             drawn = _classes(samples, key=0)
