@@ -13,7 +13,7 @@ from torch import nn
 
 import dropkit
 from dropkit import fixing
-from dropkit.rates.apply import applied
+from dropkit.planning.apply import applied
 from dropkit.records import Edit, Finding, Repair, Report
 from dropkit.rules import every, named
 from rule_examples import made
@@ -399,7 +399,7 @@ def test_when_the_second_audit_is_interrupted_the_model_is_what_it_was() -> None
 
 
 def test_mutant_a_change_of_keys_is_seen_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dropkit.rates import apply
+    from dropkit.planning import apply
 
     def rename(model: nn.Module, _: Edit) -> apply.Undo:
         model._modules["new"] = model._modules.pop("0")

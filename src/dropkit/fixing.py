@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dropkit.errors import SettingError
 from dropkit.intercept import uncompiled
-from dropkit.rates.apply import Applied, applied
+from dropkit.planning.apply import Applied, applied
 from dropkit.records import Edit, Finding, Repair, Report
 from dropkit.rules.auditing import audit
 
