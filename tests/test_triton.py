@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dropkit.kernel import triton as gpu
-from dropkit.kernel.triton import flat_calls, strided_calls
+from dropkit.kernel.triton import flat_calls, launch, strided_calls
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 CPU = torch.device("cpu")
@@ -298,6 +298,36 @@ def test_nothing_to_do_and_what_has_no_kernel() -> None:
         gpu.flat(whole, whole, 1, 0, 5, 1.0)
     with pytest.raises(NotImplementedError, match="axes"):
         gpu.keep(flags, (2,) * 7, tuple(range(7, 0, -1)), (1,) * 7, 1, 0, 5)
+
+
+@interpreted
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_interpreters_large_tiles_draw_the_same(rate: float) -> None:
+    """Wrong where the size of a tile decides bits; three tiles, the last in parts."""
+    n, base, key = 70_211, 5, 7
+    x = torch.linspace(-3, 3, n)
+    assert launch.tile(flat_calls.BLOCK, n) > flat_calls.BLOCK
+    mask, y = kept(run(n, base), steps(rate), key), torch.full_like(x, 7)
+    gpu.flat(x, y, key, base, steps(rate), 1.1)
+    assert torch.equal(y, expected(x, mask, 1.1))
+    for sizes, strides in (((1003, 70), (70, 1)), ((1003, 64), (64, 1)), ((1003, 70), (1, 0))):
+        laid = x[: math.prod(sizes)].view(sizes)
+        y, mask = torch.full_like(laid, 7), kept(indices(sizes, strides, 0), steps(rate), key)
+        gpu.strided(laid, y, sizes, laid.stride(), y.stride(), strides, key, 0, steps(rate), 1.1)
+        assert torch.equal(y, expected(laid, mask, 1.1)), (sizes, strides)
+
+
+@interpreted
+@pytest.mark.parametrize("count", [1, 4095, 16_384, 16_385, 70_000, 1 << 25])
+def test_the_interpreters_tiles_are_a_gpus_up_to_four(count: int) -> None:
+    size = launch.tile(4096, count)
+    assert size == 4096 if count <= 4 * 4096 else 4096 < size <= 1 << 18
+    assert launch.tiles(count, size) > 1 or count <= 4096
+
+
+@compiled
+def test_a_gpus_tiles_do_not_hang_on_the_size() -> None:
+    assert {launch.tile(4096, count) for count in (1, 4096, 1 << 30)} == {4096}
 
 
 # What the interpreter cannot know

@@ -25,6 +25,7 @@ from dropkit.kernel.triton.launch import (
     numbers,
     refines,
     supported,
+    tile,
     tiles,
 )
 
@@ -49,6 +50,9 @@ and moves 64 bytes of a half, in 56 registers. Half of it would pay the loop's c
 
 SMALL_BLOCK = 2048
 """Where a tile of BLOCK would need twice the registers: float64, or two inputs of float32."""
+
+PART = 512
+"""The ends, in small parts: all threads' registers are counted where most are in use."""
 
 KINDS = ("none", "relu", "gelu", "gelu_tanh", "silu")
 
@@ -77,7 +81,7 @@ def relu_backward(grad: Tensor, y: Tensor, out: Tensor, scale: float) -> None:
     supported(grad, y, out)
     wide, n = out.dtype == torch.float64, out.numel()
     if n:
-        size = _TILE
+        size = tile(_TILE, n)
         values = numbers(out.dtype, scale)
         kernel = _flat_kernels().passed_kernel
         launch(kernel, tiles(n, size), out, grad, y, out, n, *values, WIDE=wide, BLOCK=size)
@@ -158,10 +162,11 @@ def bias_add_backward(
 def words(y: Tensor, key: int | Tensor, base: int, domain: int) -> None:
     """y (int32) = the words of a domain, from index `base`."""
     n, lead, place = y.numel(), base & 3, draw(key, base)
+    size = tile(_TILE, n)
     if n:
         launch(
-            _word_kernels().word_kernel, tiles(n + lead, _TILE), y, y, n, lead, *place,
-            DOMAIN=domain, SKEW=lead != 0, HELD=isinstance(key, Tensor), BLOCK=_TILE,
+            _word_kernels().word_kernel, tiles(n + lead, size), y, y, n, lead, *place,
+            DOMAIN=domain, SKEW=lead != 0, HELD=isinstance(key, Tensor), BLOCK=size,
         )  # fmt: skip
 
 
@@ -193,7 +198,8 @@ def _run(
     if kind not in KINDS:
         raise NotImplementedError(f"expected one of {KINDS}; got {kind!r}")
     n, lead, wide = x.numel(), base & 15, y.dtype == torch.float64
-    size = SMALL_BLOCK if wide or (second is not None and second.itemsize > 2) else BLOCK
+    large = wide or (second is not None and second.itemsize > 2)
+    size = tile(SMALL_BLOCK if large else BLOCK, n)
     columns = 1 if bias is None else bias.numel()
     if not n:
         return
@@ -204,7 +210,8 @@ def _run(
         *draw(key, base), *limits(threshold), *numbers(y.dtype, *values),
         KIND=kind, ROLE=role, BIAS="none" if bias is None else "even" if even else "any",
         SHIFT=values[1] != 0.0, REFINE=refines(threshold), WIDE=wide,
-        HELD=isinstance(key, Tensor), SKEW=lead != 0, BLOCK=size, num_warps=WARPS,
+        HELD=isinstance(key, Tensor), SKEW=lead != 0, BLOCK=size, PART=tile(PART, size),
+        num_warps=WARPS,
     )  # fmt: skip
 
 

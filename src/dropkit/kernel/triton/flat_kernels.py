@@ -6,17 +6,15 @@ words, so that a new key, place, rate or length never compiles anew.
 # mypy: ignore-errors
 # Triton reads these functions as its own language, whose types are not Python's.
 
-import os
-
 import triton
 import triton.language as tl
 
 from dropkit.kernel.triton.activations import activated, slope
 from dropkit.kernel.triton.bits import held, joined, kept_blocks, places
+from dropkit.kernel.triton.launch import INTERPRETED
 
 DRAW = ("key", "key_high", "base", "base_high", "high", "low", "scale", "shift", "fill")
-PART = tl.constexpr(512)
-CUTS = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+CUTS = tl.constexpr(INTERPRETED)
 """Whether it is the interpreter that runs: it cuts a bfloat16 off where GPUs round to it."""
 RUNTIME = ("n", "lead", "columns", *DRAW)
 
@@ -99,7 +97,7 @@ def flat_kernel(
     key, key_high, base, base_high, high, low, scale, shift, fill,
     KIND: tl.constexpr, ROLE: tl.constexpr, BIAS: tl.constexpr, SHIFT: tl.constexpr,
     REFINE: tl.constexpr, WIDE: tl.constexpr, HELD: tl.constexpr, SKEW: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
     """Consecutive elements, of consecutive mask indices: y = kept ? f(x) * scale + shift : fill.
 
@@ -120,7 +118,7 @@ def flat_kernel(
             x, second, bias, y, base, start, n, columns, high, low, k0, k1, scale, shift, fill,
             KIND, ROLE, BIAS, SHIFT, REFINE, WIDE, BLOCK, True,
         )  # fmt: skip
-    else:  # the ends, in small parts: all threads' registers are counted where most are in use
+    else:  # the ends
         for part in range(0, tl.minimum(n - start, BLOCK).to(tl.int32), PART):
             flat_tile(
                 x, second, bias, y, base, start + part, n, columns, high, low, k0, k1, scale, shift,

@@ -15,7 +15,12 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 GRID = (1 << 31) - 1
 """The most programs that CUDA starts along the first axis of a grid."""
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether kernels run as Python, an operation of numpy at a time, which is for tests."""
+
 _WORD = (1 << 32) - 1
+_TILES = 4
+_LARGEST = 1 << 18  # elements of an interpreted tile; Triton takes 1 << 20
 
 
 def available(device: torch.device) -> bool:
@@ -27,7 +32,7 @@ def available(device: torch.device) -> bool:
         return False
     if device.type == "cuda":
         return _known(torch.cuda.current_device() if device.index is None else device.index)
-    return device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    return device.type == "cpu" and INTERPRETED
 
 
 def launch(kernel: Any, programs: int, y: Tensor, *arguments: Any, **compiled: Any) -> None:
@@ -84,6 +89,18 @@ def signed(word: int) -> int:
 def tiles(count: int, size: int) -> int:
     """How many tiles of a size cover a count."""
     return -(-count // size)
+
+
+def tile(size: int, count: int) -> int:
+    """The elements of a tile, of `count` in all: `size`; interpreted, at least a quarter of all.
+
+    The interpreter takes as long for a tile of 1,000 as for one of 10,000. Up to four tiles it has
+    those of a GPU; and of whatever is larger it has several, too.
+    """
+    if not INTERPRETED:
+        return size
+    share = max(1, -(-count // _TILES))
+    return min(max(size, 1 << (share - 1).bit_length()), max(size, _LARGEST))
 
 
 @cache

@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dropkit.kernel.triton.launch import draw, launch, limits, numbers, refines, supported, tiles
+from dropkit.kernel.triton.launch import (
+    draw,
+    launch,
+    limits,
+    numbers,
+    refines,
+    supported,
+    tile,
+    tiles,
+)
 
 RANK = 6
 """Axes that the kernel can walk, after those that move alike were merged."""
@@ -141,7 +150,7 @@ def _run(
     for axis in axes[:-1]:
         lines *= axis[0]
     draws = "rated" if threshold is None else _draws(axes, base)
-    rows, columns = _shape(draws, inner)
+    rows, columns = _shape(draws, inner, lines)
     across = tiles(inner, columns)
     programs = tiles(lines * across, rows) if draws == "block" else tiles(lines, rows) * across
     size, *strides = zip(*[(1, 0, 0, 0, 0)] * (RANK - len(axes)), *axes, strict=True)
@@ -168,12 +177,13 @@ def _draws(axes: list[Axis], base: int) -> str:
     return "block" if step == 1 and size >= 16 and aligned else "each"
 
 
-def _shape(draws: str, inner: int) -> tuple[int, int]:
+def _shape(draws: str, inner: int, lines: int) -> tuple[int, int]:
     """Rows and columns of a tile, powers of two: as many columns as the lines can fill."""
     if draws == "block":
-        return LINES, 16
-    columns = min(1 << (inner - 1).bit_length(), TILE // 4)
-    return TILE // columns, columns
+        return tile(LINES * 16, lines * inner) // 16, 16
+    size = tile(TILE, lines * inner)
+    columns = min(1 << (inner - 1).bit_length(), size // 4)
+    return size // columns, columns
 
 
 @cache
