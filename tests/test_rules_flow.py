@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import dropkit
 from dropkit.inspection.evidence import Evidence, look
 from dropkit.inspection.losses import smoothed, smoothing
+from dropkit.inspection.ranges import HIDDEN, INPUT, TRANSFORMER, Range, usual
 from dropkit.records import Edit, Finding
 from dropkit.rules import every
 from dropkit.rules.auditing import judge
-from dropkit.rules.ranges import HIDDEN, INPUT, TRANSFORMER, Range, usual
 
 ROWS = torch.randn(512, 16, generator=torch.Generator().manual_seed(5))
 

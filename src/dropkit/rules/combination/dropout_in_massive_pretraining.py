@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.ranges import MASSIVE, MASSIVE_HIGH
 from dropkit.records import Finding
 from dropkit.rules.base import NotApplicable, Rule
 from dropkit.rules.seen import counted
@@ -32,29 +33,25 @@ from dropkit.rules.seen import counted
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
 
-_MASSIVE = 1_000_000_000
-"""The guide: "billions of pretraining tokens: dropout optional"."""
-_LOW = 0.1
-"""The guide: "0 or very low"; 0.1 is what BERT and GPT were trained with."""
 _KINDS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "recurrent")
 
 
 def on_model(evidence: Evidence) -> Iterator[Finding]:
     """Rates above 0.1 on a billion rows."""
     rows = evidence.rows or 0
-    if rows < _MASSIVE:
-        raise NotApplicable(f"massive pretraining begins at {_MASSIVE:,} rows; got {rows:,}")
+    if rows < MASSIVE:
+        raise NotApplicable(f"massive pretraining begins at {MASSIVE:,} rows; got {rows:,}")
     if evidence.pretrained:
         raise NotApplicable("the model is fine-tuned")
     acting = [run.site for run in evidence.runs if run.acts and run.site.kind in _KINDS]
-    high = [site for site in acting if (site.rate or 0.0) > _LOW]
+    high = [site for site in acting if (site.rate or 0.0) > MASSIVE_HIGH]
     if high:
         highest = max(high, key=lambda site: site.rate or 0.0)
         yield RULE.finding(
             f"{counted(len(high), 'dropout')} drop up to {highest.rate:.4g} in training on "
-            f"{rows:,} rows: on so much data usual are 0 to {_LOW:g}",
+            f"{rows:,} rows: on so much data usual are 0 to {MASSIVE_HIGH:g}",
             evidence=f"of {counted(len(acting), 'dropout')} that acted, {len(high)} had more than "
-            f"{_LOW:g}; the highest is at {highest.path or highest.place or 'the model'}",
+            f"{MASSIVE_HIGH:g}; the highest is at {highest.path or highest.place or 'the model'}",
             site=highest,
         )
 

@@ -26,18 +26,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.ranges import BACKBONE, FEW, in_transformer
 from dropkit.records import Finding
 from dropkit.rules.base import NotApplicable, Rule
-from dropkit.rules.ranges import in_transformer
 from dropkit.rules.seen import counted
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
 
-_LOW = 0.05
-"""The guide: "dropout 0.1 on all transformer layers may train too slowly; try 0.05"."""
-_FEW = 100_000
-"""Ten times the guide's example, of 10,000 rows."""
 _LOWER = ("embedding", "attention", "residual", "hidden")
 
 
@@ -47,11 +43,11 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
         raise NotApplicable("the model is not fine-tuned")
     if not in_transformer(evidence):
         raise NotApplicable("the model is no transformer")
-    if evidence.rows is not None and evidence.rows > _FEW:
+    if evidence.rows is not None and evidence.rows > FEW:
         return
     acting = [run.site for run in evidence.runs if run.acts and run.site.rate is not None]
     head = max((site.rate or 0.0 for site in acting if site.role == "head"), default=0.0)
-    lower = [site for site in acting if site.role in _LOWER and (site.rate or 0.0) > _LOW]
+    lower = [site for site in acting if site.role in _LOWER and (site.rate or 0.0) > BACKBONE]
     lower = [site for site in lower if (site.rate or 0.0) >= head]
     if not lower:
         return
@@ -59,7 +55,7 @@ def on_model(evidence: Evidence) -> Iterator[Finding]:
     rows = "a number of rows not said" if evidence.rows is None else f"{evidence.rows:,} rows"
     yield RULE.finding(
         f"{counted(len(lower), 'dropout')} in pretrained layers drop up to {highest.rate:.4g}, and "
-        f"the head {head:.4g}: usual on small data are {_LOW:g} or none below the head",
+        f"the head {head:.4g}: usual on small data are {BACKBONE:g} or none below the head",
         evidence=f"fine-tuned on {rows}; the highest rate acts at "
         f"{highest.path or highest.place or 'the model'}, as {highest.role}",
         site=highest,

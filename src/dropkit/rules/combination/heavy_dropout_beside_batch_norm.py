@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.ranges import CONVOLUTION, NEAR, usual
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.ranges import CONVOLUTION, NEAR, usual
 from dropkit.rules.seen import named
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.maps import convolution
 from dropkit.records import Finding
 from dropkit.rules.base import Rule
-from dropkit.rules.maps import convolution
 from dropkit.rules.offers import replace
 from dropkit.rules.seen import named
 

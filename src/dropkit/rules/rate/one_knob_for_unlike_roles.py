@@ -29,10 +29,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.ranges import Range, usual
 from dropkit.records import Finding, Site
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import knob
-from dropkit.rules.ranges import Range, usual
 from dropkit.rules.seen import whereabouts
 
 if TYPE_CHECKING:

@@ -30,10 +30,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.ranges import CONVOLUTION, NEAR, noise, usual
 from dropkit.records import Finding, Severity
 from dropkit.rules.base import Rule
 from dropkit.rules.offers import set_rate
-from dropkit.rules.ranges import CONVOLUTION, NEAR, noise, usual
 from dropkit.rules.rate.keep_probability_as_rate import is_like_keep
 from dropkit.rules.seen import named
 

@@ -1,12 +1,12 @@
-"""The rates that are usual, by what a dropout is for."""
+"""The rates that are usual, by what a dropout is for; and how much data is much."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dropkit.inspection.maps import convolution
 from dropkit.records import Site
-from dropkit.rules.maps import convolution
 
 if TYPE_CHECKING:
     from dropkit.inspection.evidence import Evidence
@@ -32,6 +32,32 @@ TRANSFORMER = Range(0.05, 0.15, "blocks of a transformer")
 """0.05 to 0.15 for its attention and feed-forward parts: "large models over-regularize easily"."""
 CONVOLUTION = Range(0.0, 0.2, "convolutions with batch norm")
 """"Light dropout (0.2) or none on conv blocks"."""
+
+# Of these the guide gives no rate; no rule judges by them.
+CHANNELS = Range(0.1, 0.25, "convolutions without batch norm")
+"""Srivastava et al. 2014, appendix B.2: 0.1 on the input of a convolutional network, 0.25 on the
+first of its maps. That whole maps are dropped is Tompson et al. 2015."""
+RECURRENT = Range(0.2, 0.5, "recurrent layers, with one mask for all time steps")
+"""Gal & Ghahramani 2016, whose code drops 0.2 to 0.25 of embeddings and states, and 0.5 and more
+between layers."""
+PATH = Range(0.1, 0.5, "stochastic depth, at the last block")
+"""Touvron et al. 2021, DeiT: 0.1; Liu et al. 2022, ConvNeXt: 0.1 to 0.5, the larger the more; Huang
+et al. 2016: 0.5."""
+LORA = Range(0.05, 0.1, "adapters of low rank")
+"""Dettmers et al. 2023, QLoRA: 0.1 up to 13 billion parameters, 0.05 for 33 and 65 billion."""
+
+MASSIVE = 1_000_000_000
+"""Rows or tokens of pretraining from which on data regularize by themselves. The guide: "billions
+of pretraining tokens: dropout optional"."""
+MASSIVE_HIGH = 0.1
+"""Its "0 or very low"; 0.1 is what BERT and GPT were trained with."""
+FEW = 100_000
+"""Rows up to which a fine-tuning is one on small data: ten times the guide's example, of 10,000."""
+SMALL = 10_000
+"""Rows up to which data are small: the guide's example of a "small domain dataset"."""
+BACKBONE = 0.05
+"""The most of pretrained layers: "dropout 0.1 on all transformer layers may train too slowly; try
+0.05 or disable dropout on lower layers"."""
 
 NEAR = 0.05
 """How far above a range is still near it: rates are tried in steps of 0.05 to 0.1."""
