@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import dropkit
 from dropkit.ensemble import affine, exact
 from dropkit.errors import SamplingError, SettingError
-from dropkit.testing.bounds import FALSE_ALARM, mean_chance
+from dropkit.bounds import FALSE_ALARM, mean_chance
 from made_up_draws import WIDE, noise
 
 

@@ -16,7 +16,7 @@ import dropkit
 from dropkit.ensemble import Exact, exact
 from dropkit.errors import SamplingError, SettingError
 from dropkit.functional.alpha import normalizing
-from dropkit.testing.bounds import FALSE_ALARM, mean_chance
+from dropkit.bounds import FALSE_ALARM, mean_chance
 from made_up_draws import WIDE, noise
 
 CLASSES = ("entropy", "expected_entropy", "mutual_information", "variation_ratio")

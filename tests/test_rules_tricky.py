@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import dropkit
 from dropkit.inspection.masks import chance
 from dropkit.records import Report
-from dropkit.testing.bounds import binomial_chance
+from dropkit.bounds import binomial_chance
 from rule_examples import Body, Middle
 
 

@@ -102,11 +102,16 @@ def draw(operation: Operation) -> Any:
     if operation.is_attention:
         on_cpu = operation.x.is_cpu  # elsewhere torch's fused kernels are the faster ones
         return scaled_dot_product_attention(**arguments) if on_cpu else operation.run()
-    name = operation.name.removesuffix("_")
-    if operation.x.is_complex() and name != "dropout":
+    if operation.x.is_complex() and operation.name.removesuffix("_") != "dropout":
         return operation.run()
-    inplace = arguments.get("inplace", name != operation.name)
-    return _OWN[name](arguments["input"], arguments["p"], True, inplace)
+    return dropped(operation, arguments["p"])
+
+
+def dropped(operation: Operation, rate: float | Tensor) -> Tensor:
+    """What dropkit makes of a dropout, at some rate."""
+    name = operation.name.removesuffix("_")
+    inplace = operation.arguments.get("inplace", name != operation.name)
+    return _OWN[name](operation.arguments["input"], rate, True, inplace)
 
 
 _OWN: dict[str, Callable[..., Tensor]] = {

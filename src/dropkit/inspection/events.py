@@ -45,6 +45,8 @@ class Event:
     """Of a mask that the model drew itself."""
     asked: bool = True
     """False: a function that was told not to drop."""
+    call: str = ""
+    """The function of torch, where it is a call of one."""
 
     def is_in(self, trace: Trace) -> bool:
         """Whether it was seen in that pass, and not in another one."""
@@ -98,6 +100,7 @@ def _of_call(call: Call) -> Event:
         shape=call.shape,
         shared=shared,
         asked=call.training,
+        call=call.name,
     )
 
 

@@ -17,12 +17,11 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import count
 from threading import local
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +104,8 @@ class _Eager(_Mode):
     """
 
     def __init__(self, handler: Handler) -> None:
-        super().__init__(handler)
+        known = ref(handler)
+        super().__init__(lambda call: known()(call))  # type: ignore[misc]
         self._thread = _Thread()
 
     def before(self, module: nn.Module, hook: FrameType) -> None:
@@ -274,7 +274,13 @@ _traces: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 _numbers = count(1)
 
 
-_eager = cache(_Eager)
+_eagers: WeakKeyDictionary[Handler, _Eager] = WeakKeyDictionary()
+"""By handler; hooks keep those, and what hangs on them, for as long as they are needed."""
+
+
+def _eager(handler: Handler) -> _Eager:
+    found = _eagers.get(handler)
+    return found or _eagers.setdefault(handler, _Eager(handler))
 
 
 class _Hook:
@@ -314,13 +320,14 @@ def _is_call(frame: FrameType, handler: Handler) -> bool:
     return module.training and _Before(_Traced(handler)) in module._forward_pre_hooks.values()
 
 
-def attach(model: nn.Module, handler: Handler) -> None:
+def attach(model: nn.Module, handler: Handler, *, parts: bool = True) -> None:
     """From now on `handler` is asked about the dropouts of a model in training.
 
     Of several the last is asked first; what it lets run comes before the others. To attach one
-    twice does nothing more.
+    twice does nothing more. Without `parts` only the model itself is followed: gradient
+    checkpoints within it, and parts in training of a model that is not, are not seen.
     """
-    for module in _hooked(model):
+    for module in _hooked(model) if parts else (model,):
         mode = _Traced(handler)
         hooks: OrderedDict[int, Any] = module._forward_pre_hooks  # type: ignore[assignment]
         others = [number for number, hook in hooks.items() if isinstance(hook, _Before)]

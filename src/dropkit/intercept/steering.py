@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import get_ident
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +76,47 @@ class Director(Protocol):
         """Values are handed to what is not torch."""
 
 
+class Bystander:
+    """Decides nothing: every call runs as it is."""
+
+    def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
+        """A dropout, or attention."""
+        return call.run()
+
+    def recur(self, function: Function, args: Sequence[Any], where: Callable[[], Where]) -> Any:
+        """The layers of a recurrent network."""
+        return function(*args)
+
+    def draw(
+        self,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        where: Callable[[], Where],
+    ) -> Any:
+        """A draw that is not a dropout."""
+        return function(*args, **kwargs)
+
+    def normalize(
+        self, function: Function, args: Sequence[Any], kwargs: dict[str, Any], inside: str
+    ) -> Any:
+        """A batch norm."""
+        return function(*args, **kwargs)
+
+    def weigh(
+        self,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        where: Callable[[], Where],
+    ) -> Any:
+        """A linear layer or a convolution."""
+        return function(*args, **kwargs)
+
+    def read(self, values: Tensor) -> None:
+        """Values are handed to what is not torch."""
+
+
 @contextmanager
 def steering(
     model: nn.Module, director: Director, began: Callable[[str], None] | None = None
@@ -104,7 +144,7 @@ class _Steering(TorchFunctionMode):
     ) -> Any:
         """Run a function of torch, or ask the director to."""
         kwargs = kwargs or {}
-        if func not in _SEEN or get_ident() != self.within.thread:
+        if func not in _SEEN or not self.within.here:
             return func(*args, **kwargs)
         director, where = self.director, self.within.where
         if func in SIGNATURES:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import get_ident
 from typing import Any
 
 import torch
@@ -207,7 +206,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.still and facts(func).name == "dropout" and facts(func).dropped(args, kwargs):
             return args[0].clone()
         result = func(*args, **kwargs)
-        if get_ident() == self.watch.within.thread:
+        if self.watch.within.here:
             self.watch.saw(func, args, kwargs, result)
         return result
 
@@ -233,7 +232,7 @@ class _Calls(TorchFunctionMode):
                 return OPENED(*args, **kwargs)
         found = operation(func, args, kwargs)
         watch = self.watch
-        if found is None or watch.calls or get_ident() != watch.within.thread:
+        if found is None or watch.calls or not watch.within.here:
             return func(*args, **kwargs)
         name = "dropout_p" if found.is_attention else "p"
         if self.still:

@@ -37,16 +37,25 @@ class Within:
         self.thread = get_ident()
         self.paths = _paths(model)
         self.stack: list[tuple[str, nn.Module]] = [("", model)]
+        self.left = 0
+        """Within so many blocks the thread does what is none of the model's."""
         self.elsewhere = False
         """Whether parts of the model ran in other threads."""
         self.entry: FrameType | None = None
         """Of who called the model."""
         self._stranger, self._began = stranger, began
 
+    @property
+    def here(self) -> bool:
+        """Whether it is this thread that is followed, and in the model."""
+        return not self.left and get_ident() == self.thread
+
     def before(self, module: nn.Module, _: object) -> None:
         """A module begins."""
         if get_ident() != self.thread:
             self.elsewhere |= id(module) in self.paths
+            return
+        if self.left:
             return
         path = self.paths.get(id(module))
         if path is None:  # of what the model has come to hold since
@@ -64,7 +73,7 @@ class Within:
 
     def after(self, module: nn.Module, _: object, __: object) -> None:
         """A module ended, or raised."""
-        if get_ident() == self.thread and any(inner is module for __, inner in self.stack[1:]):
+        if self.here and any(inner is module for __, inner in self.stack[1:]):
             while self.stack.pop()[1] is not module:
                 pass
 
@@ -84,18 +93,26 @@ class Within:
         return Where(path, type(module).__name__, place, instruction, module.training, number)
 
     def _line(self) -> tuple[Place | None, int]:
-        """The innermost line that is neither torch's nor ours, and its instruction."""
-        frame: FrameType | None = sys._getframe(2)
-        made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
-        while frame is not None and frame is not self.entry:
-            file = frame.f_code.co_filename
-            if file.startswith("<"):
-                made = made or frame.f_lasti
-            elif not file.startswith((*TORCH, _OURS)):
-                name = frame.f_code.co_qualname
-                return Place(file, frame.f_lineno, name), made or frame.f_lasti
-            frame = frame.f_back
-        return None, made
+        return line_of(sys._getframe(2), lambda frame: frame is self.entry)
+
+
+def line_of(
+    frame: FrameType | None, is_last: Callable[[FrameType], bool]
+) -> tuple[Place | None, int]:
+    """The innermost line that is neither torch's nor ours, and its instruction.
+
+    From a frame outwards, up to one that is the last, and not looked at itself.
+    """
+    made = 0  # where code that stands in no file is: as good as a line, to tell two calls apart
+    while frame is not None and not is_last(frame):
+        file = frame.f_code.co_filename
+        if file.startswith("<"):
+            made = made or frame.f_lasti
+        elif not file.startswith((*TORCH, _OURS)):
+            name = frame.f_code.co_qualname
+            return Place(file, frame.f_lineno, name), made or frame.f_lasti
+        frame = frame.f_back
+    return None, made
 
 
 @contextmanager
@@ -115,6 +132,21 @@ def hooked(within: Within) -> Iterator[None]:
                 if hook == mine:
                     del held[number]
                     hooks._global_forward_hooks_always_called.pop(number, None)
+
+
+@contextmanager
+def unfollowed() -> Iterator[None]:
+    """Within, what this thread does is no part of the models in which it is followed."""
+    held = list(hooks._global_forward_pre_hooks.values())
+    owners = [getattr(hook, "__self__", None) for hook in held]
+    mine = [one for one in owners if isinstance(one, Within) and one.thread == get_ident()]
+    for within in mine:
+        within.left += 1
+    try:
+        yield
+    finally:
+        for within in mine:
+            within.left -= 1
 
 
 def _paths(model: nn.Module) -> dict[int, str]:

@@ -1,0 +1,97 @@
+"""What moves the rate of each site of a model; found by moving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from dropkit.inspection.evidence import Evidence, look
+from dropkit.inspection.runs import Run
+from dropkit.intercept import uncompiled
+from dropkit.intercept.numbers import Number, nudged, numbers
+from dropkit.intercept.operations import SIGNATURES
+from dropkit.records import Site
+
+Key = tuple[object, ...]
+
+_AT_CALL = frozenset(signature.name for signature in SIGNATURES.values())
+
+
+@dataclass(slots=True, eq=False)
+class Lever:
+    """A site of a model, what moves its rate, and what is asked of it."""
+
+    site: Site
+    """As the model has it."""
+    key: Key
+    """How its calls are known again."""
+    number: Number | None
+    """The attribute that its rate is; None: it is written in the source."""
+    sign: int
+    """-1: that attribute is what is kept."""
+    at_call: bool
+    """Whether the rate can be set at each call, whatever the model says."""
+    asked: float | None = None
+    """None: the model's own."""
+
+    @property
+    def path(self) -> str:
+        """Of the module within which it runs."""
+        return self.site.path
+
+    @property
+    def rate(self) -> float:
+        """The model's own."""
+        return self.site.rate or 0.0
+
+    @property
+    def wanted(self) -> float:
+        """The rate that it is to have."""
+        return self.rate if self.asked is None else self.asked
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything moves it."""
+        return self.number is not None or self.at_call
+
+    @property
+    def name(self) -> str:
+        """For a person: where it is and what it does."""
+        return f"{self.path or 'the model itself'} ({self.site.kind})"
+
+
+def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Lever]:
+    """The levers of a model, in the order in which its sites run.
+
+    It is looked at while every number that it holds is a little moved, each by something else. So
+    what a rate hangs on is seen, not guessed from names; and a rate of 0 that would skip its
+    dropout is none meanwhile.
+    """
+    inner = uncompiled(model)
+    held = list(numbers(inner))
+    with nudged(held) as who:
+        evidence = look(inner, args, kwargs, gradients=False)
+    return [_lever(run, who(run.site.rate or 0.0)) for run in _runs(evidence)]
+
+
+def _runs(evidence: Evidence) -> Iterator[Run]:
+    for run in evidence.runs:
+        asked = run.trained and any(event.asked for event in run.events)
+        if asked and run.site.rate is not None and run.site.kind not in ("random", "noise"):
+            yield run
+
+
+def _lever(run: Run, moved: tuple[Number, int] | None) -> Lever:
+    number, sign = moved or (None, 1)
+    rate = run.site.rate
+    if number is not None:
+        rate = round(number.value if sign > 0 else 1 - number.value, 12)
+    holder = "" if number is None else number.path
+    event = run.events[0]
+    at_call = event.call in _AT_CALL
+    return Lever(
+        replace(run.site, rate=rate, holder=holder), event.where.key, number, sign, at_call
+    )

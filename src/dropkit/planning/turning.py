@@ -1,0 +1,93 @@
+"""Rates that are set at each call, whatever the model says: they stand in its source, or it was
+compiled, and a number that changes would have it compiled anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.acceleration import dropped
+from dropkit.functional import dropout
+from dropkit.intercept import Operation
+from dropkit.intercept.within import line_of
+
+Call = tuple[object, ...]
+"""Line and instruction."""
+
+
+@dataclass(eq=False)
+class Turn:
+    """Hears of the dropouts that one module calls itself, and gives them other rates."""
+
+    module: nn.Module
+    asked: dict[float, dict[Call, float]] = field(default_factory=dict)
+    """By the rate that a call comes with, and by its place."""
+    tensors: dict[float, Tensor] = field(default_factory=dict)
+    """By the rate that a call comes with: what a compiled program reads the other one from."""
+
+    def ask(self, call: Call, given: float, rate: float) -> bool:
+        """Give a call another rate. False: a compiler takes it for one that gets another."""
+        there = self.asked.setdefault(round(given, 9), {})
+        there[call] = rate
+        self.tensors.setdefault(given, torch.tensor(rate))
+        return len(set(there.values())) == 1
+
+    def take(self, other: Turn) -> None:
+        """Ask what another asks; tensors stay the same ones, since programs hold them."""
+        self.asked = other.asked
+        for given, rate in other.tensors.items():
+            self.tensors.setdefault(given, rate).copy_(rate)
+
+    def __call__(self, call: Operation) -> Any:
+        """Run it, at another rate if that is asked."""
+        name = "dropout_p" if call.is_attention else "p"
+        if torch.compiler.is_compiling():
+            rate = self.tensors.get(call.arguments[name])
+            if rate is None or not (call.is_attention or call.arguments["training"]):
+                return call.run()
+            return _attended(call, rate) if call.is_attention else dropped(call, rate)
+        there = self.asked.get(round(float(call.arguments[name]), 9))
+        if not there or not _is_of(self.module, sys._getframe(1)):
+            return call.run()
+        return call.run(**{name: _chosen(there, sys._getframe(1))})
+
+
+def _is_of(module: nn.Module, frame: FrameType | None) -> bool:
+    """Whether a module itself runs here, and not a part of it."""
+    while frame is not None and not frame.f_code.co_qualname.startswith("Module._call_impl"):
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("self") is module
+
+
+def _chosen(there: Mapping[Call, float], frame: FrameType) -> float:
+    rates = [*there.values()]
+    if len(set(rates)) == 1:
+        return rates[0]
+    place, instruction = line_of(frame, lambda _: False)
+    line = None if place is None else (place.file, place.line, place.function)
+    nowhere = (rate for call, rate in there.items() if call[0] is None)
+    return there.get((line, instruction), next(nowhere, rates[0]))
+
+
+def _attended(call: Operation, rate: Tensor) -> Tensor:
+    """Attention by its formula: torch's own takes no tensor for a rate."""
+    given = call.arguments
+    query, key, value = given["query"], given["key"], given["value"]
+    if given["enable_gqa"]:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scale = query.shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
+    scores = query @ key.mT * scale
+    mask = given["attn_mask"]
+    if given["is_causal"]:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        is_bool = mask.dtype == torch.bool
+        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+    return torch.matmul(dropout(scores.softmax(-1), rate), value)
