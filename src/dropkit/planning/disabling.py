@@ -1,0 +1,152 @@
+"""Dropout that is off, whatever the mode, with the proof that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.errors import PlanError, SettingError
+from dropkit.inspection.evidence import look
+from dropkit.inspection.passes import tensors
+from dropkit.intercept import Operation, attach, detach, forgetting, uncompiled, untouched
+from dropkit.intercept.numbers import Number, numbers
+from dropkit.planning.levers import found
+from dropkit.planning.moving import Touched
+from dropkit.records import Site
+
+
+def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
+    """Switch off all dropout of a model, also in training mode, until it is restored.
+
+    For preference optimization, whose ratios of probabilities take dropout's noise for preference;
+    for gradient checks, and to overfit one batch. Numbers that are rates become 0, by their names
+    and, with inputs, by what they do; and hooks let no dropout of torch's functions drop, not those
+    of the source and of attention either. Parameters, modes and `state_dict` stay as they are.
+
+    Args:
+        model: any module; what `torch.compile` makes of it has to be compiled after.
+        args, kwargs: what it is called with. Given, it is run twice in training mode, and has to
+            give the same to the bit; else nothing is proven.
+
+    Returns:
+        What was touched and whether it is proven. It can stand in a `with`, and `restore()` undoes
+        it.
+
+    Raises:
+        SettingError: no module.
+        PlanError: it still draws; the message says where. It is given back as it was.
+
+    >>> import torch, dropkit
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5))
+    >>> with dropkit.disable(net, torch.ones(2, 4)) as off:
+    ...     print(off)
+    1.p: 0.5 -> 0
+    off, proven: two passes in training mode are equal to the bit
+    >>> net[1].p
+    0.5
+    """
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
+    inner = uncompiled(model)
+    given = bool(args or kwargs)
+    rates = dict(_named(inner))
+    if given:
+        moving = (lever for lever in found(inner, args, kwargs) if lever.number is not None)
+        rates |= {lever.number: lever.sign > 0 for lever in moving if lever.number is not None}
+    disabled = Disabled(inner, {}, proven=False)
+    try:
+        for number, is_rate in rates.items():
+            disabled.write(number, 0.0 if is_rate else 1.0)
+        attach(inner, _off)
+        if given:
+            _prove(inner, args, kwargs)
+    except BaseException:
+        disabled.restore()
+        raise
+    disabled.proven = given
+    return disabled
+
+
+@dataclass(eq=False)
+class Disabled:
+    """A model whose dropout is off."""
+
+    model: nn.Module
+    before: dict[Number, float]
+    proven: bool
+    """Whether two passes in training mode were equal to the bit."""
+
+    @property
+    def touched(self) -> tuple[Touched, ...]:
+        """Numbers of the model that have another value."""
+        return tuple(Touched(n.path, was, n.value) for n, was in self.before.items())
+
+    def write(self, number: Number, value: float) -> None:
+        """Another value, which is remembered."""
+        if number.value != value:
+            self.before.setdefault(number, number.value)
+            number.write(value)
+
+    def restore(self) -> None:
+        """Give the model back as it was."""
+        for number in [*self.before]:
+            number.write(self.before.pop(number))
+        detach(self.model, _off)
+
+    def __enter__(self) -> Disabled:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+    def __str__(self) -> str:
+        said = ", proven: two passes in training mode are equal to the bit" if self.proven else ""
+        return "\n".join([*map(str, self.touched), f"off{said or '; not proven, without inputs'}"])
+
+
+def _off(call: Operation) -> Any:
+    """The handler: nothing drops."""
+    return call.run(**({"dropout_p": 0.0} if call.is_attention else {"training": False}))
+
+
+def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
+    """Numbers that are called a rate, and whether they are one; False: a part that is kept."""
+    for number in numbers(model):
+        name, owner = number.name.lower(), type(number.owner).__name__.lower()
+        plain = "drop" in owner and name in ("p", "rate", "prob", "drop_prob")
+        if "keep" in name and ("prob" in name or "rate" in name):
+            yield number, False
+        elif plain or "drop" in name:
+            yield number, True
+
+
+def _prove(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    passes = []
+    with untouched(model), torch.no_grad():
+        model.train()
+        for _ in range(2):  # the second finds what the model was, and other random states
+            with forgetting(model):
+                passes.append([x.clone() for x in tensors(model(*args, **kwargs))])
+    if len(passes[0]) == len(passes[1]) and all(map(_same, *passes)):
+        return
+    sites = look(model, args, kwargs, gradients=False).sites
+    drawn = [site for site in sites if site.fired_in_train]
+    raise PlanError(
+        "expected two passes in training mode that are equal to the bit; they differ, and what "
+        f"still draws is {'; '.join(map(_said, drawn[:5])) or 'not seen'}. It was given back as it "
+        "was. Try to make the rate there an attribute of the module, such as self.drop_prob"
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(
+        ((one == other) | (one != one) & (other != other)).all()
+    )
+
+
+def _said(site: Site) -> str:
+    return f"{site.path or 'the model itself'} ({site.operation}) at {site.place or 'no line'}"
