@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling conformance reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling conformance conformance-triton reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -59,8 +59,16 @@ bench: bench-kernel bench-population bench-tables ## all benchmarks
 bench-kernel: $(VENV)/ready-bench-kernel ## what a mask costs, and a training step with dropout (minutes); writes docs/speed.md
 	GOMP_SPINCOUNT=5000 $(BIN)/python benchmarks/kernel.py --write docs/speed.md
 
-conformance: $(VENV)/ready-bench-kernel ## holds the field's dropouts against what they claim; writes docs/conformance.md
+ifdef KERNEL
+conformance: $(VENV)/ready
+	DROPKIT_KERNEL=$(KERNEL) $(if $(filter triton,$(KERNEL)),TRITON_INTERPRET=1) $(BIN)/python benchmarks/conformance_kernels.py
+else
+conformance: $(VENV)/ready-bench-kernel ## holds the field's dropouts against what they claim, or with KERNEL=avx2 ours on that kernel; writes docs/conformance.md
 	$(BIN)/python benchmarks/conformance.py --markdown docs/conformance.md
+endif
+
+conformance-triton: $(VENV)/ready ## the same of ours on the GPU's kernels, interpreted (half an hour); goes on where it stopped
+	OMP_NUM_THREADS=1 $(MAKE) conformance KERNEL=triton
 
 reproduce-uci: $(VENV)/ready ## the UCI table of Gal & Ghahramani 2016 (an hour or two); goes on where it stopped; writes docs/uci.md
 	GOMP_SPINCOUNT=5000 $(BIN)/python -m benchmarks.uci $(if $(UCI),--data $(UCI)) --write docs/uci.md

@@ -1,6 +1,6 @@
 """The conformance suite over the dropouts of the field, as tables.
 
-    python benchmarks/conformance.py [--thorough] [--only NAME ...] [--markdown FILE]
+    python benchmarks/conformance.py [--effort thorough] [--only NAME ...] [--markdown FILE]
 
 Libraries that are not installed are left out. With --markdown the page is written to a file
 (docs/conformance.md is one); otherwise it is printed.
@@ -15,10 +15,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+import conformance_kernels
 from dropkit.testing import CHECKS, CONCERNS, Check, Report, Subject, check
+from dropkit.testing.effort import Effort
 from dropkit.testing.own import dropkit_functions, dropkit_layers
 from dropkit.testing.subjects import (
     timm_layers,
@@ -88,11 +91,11 @@ class TestMine(DropoutContract):
 """
 
 
-def run(subjects: Iterable[Subject], *, thorough: bool) -> list[Report]:
+def run(subjects: Iterable[Subject], effort: Effort) -> list[Report]:
     reports = []
     for subject in subjects:
         began = time.perf_counter()
-        reports.append(check(subject, thorough=thorough))
+        reports.append(check(subject, effort=effort))
         took = time.perf_counter() - began
         print(f"{took:6.1f} s  {subject.name}", file=sys.stderr)
     return reports
@@ -158,13 +161,14 @@ def page(reports: list[Report]) -> str:
         concerned = [r for r in reports if any(r[n].verdict != "not applicable" for n in rows)]
         lines += [f"\n## {concern.capitalize()}\n", *table(concerned, rows)]
     found = list(failures(reports))
-    lines += ["\n## What failed", *(found or ["\nNothing."]), "", TAIL.rstrip(), ""]
+    lines += ["", *conformance_kernels.section()]
+    lines += ["## What failed", *(found or ["\nNothing."]), "", TAIL.rstrip(), ""]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--thorough", action="store_true", help="16 times the samples")
+    parser.add_argument("--effort", choices=get_args(Effort), default="usual")
     parser.add_argument("--only", nargs="+", default=[""], help="parts of names of dropouts")
     parser.add_argument("--markdown", type=Path, help="where to write the page")
     given = parser.parse_args()
@@ -174,7 +178,7 @@ def main() -> None:
         for subject in library
         if any(part in subject.name for part in given.only)
     ]
-    text = page(run(chosen, thorough=given.thorough))
+    text = page(run(chosen, given.effort))
     if given.markdown:
         given.markdown.write_text(text, "utf-8")
     else:

@@ -23,6 +23,17 @@ class EightBits(Right):
         return torch.where(byte < round(self.p * 256), 0.0, 1.0).double()
 
 
+class Biased(Right):
+    """A rate that is off by some of its standard deviations."""
+
+    def __init__(self, p: float, by: float) -> None:
+        super().__init__(p)
+        self.by = by
+
+    def rate(self) -> float:
+        return self.p + self.by * math.sqrt(self.p * (1 - self.p))
+
+
 class OneTooMany(Right):
     """Bytes compared by <= in place of <."""
 

@@ -14,6 +14,7 @@ from dropouts_wrong import (
     SPARED,
     AboutSoMany,
     AtMost,
+    Biased,
     ByRote,
     ByWeight,
     Classic,
@@ -131,7 +132,22 @@ TRUTHS: list[Subject] = [
     subject(NormalNoise, **NOISE),
 ]
 
+UNSEEN_IN_SMALL: list[tuple[Subject, str]] = [
+    (subject(partial(Biased, by=0.0035), name="Biased by 0.0035"), "rate"),
+    (
+        subject(partial(Biased, by=0.02), name="Biased by 0.02", shape=(8, 12), sizes="fixed"),
+        "rate",
+    ),
+    (
+        subject(partial(RepeatsAfter, lag=1 << 20), name="RepeatsAfter(1048576)"),
+        "independent_elements",
+    ),
+]
+"""What a small run is too small for: 0.001 off 0.1, or 0.006 where a call's draws are few; and
+draws that come again after more than it has."""
+
 MUTANTS: list[tuple[Subject, str]] = [
+    *UNSEEN_IN_SMALL,
     (subject(EightBits), "rate"),
     (subject(OneTooMany), "rate"),
     (subject(KeepRate), "rate"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import mutants_dropout
+from dropkit import bounds
 from dropkit.errors import SettingError
 from dropkit.testing import (
     CHECKS,
@@ -23,15 +24,15 @@ from dropkit.testing import (
     DropoutContract,
     Subject,
     Subset,
-    bounds,
     check,
     independence,
     own,
     subjects,
 )
 from dropkit.testing.bench import Bench, dependence
+from dropkit.testing.effort import SIZES, Effort
 from dropkit.testing.independence import echo
-from mutants_dropout import MUTANTS, TRUTHS
+from mutants_dropout import MUTANTS, TRUTHS, UNSEEN_IN_SMALL
 
 ROUNDED_FIRST = {"half"}  # on the CPU PyTorch rounds 1 / (1 - p) to the half before it multiplies
 IGNORED = {"torch.nn.AlphaDropout", "torch.nn.FeatureAlphaDropout"}  # their `inplace` is not read
@@ -51,9 +52,10 @@ class TestDropout2d(DropoutContract):
     )
 
 
+@pytest.mark.parametrize("effort", ["small", "usual"])
 @pytest.mark.parametrize("subject", TRUTHS, ids=lambda subject: subject.name)
-def test_the_truth_passes(subject: Subject) -> None:
-    check(subject).raise_for_failures()
+def test_the_truth_passes(subject: Subject, effort: Effort) -> None:
+    check(subject, effort=effort).raise_for_failures()
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,25 @@ def test_dropkit_keeps_what_it_claims(subject: Subject) -> None:
 )
 def test_a_wrong_dropout_is_caught(subject: Subject, name: str) -> None:
     assert check(subject, only=[name])[name].verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"), MUTANTS, ids=[f"{subject.name}-{name}" for subject, name in MUTANTS]
+)
+def test_a_small_run_catches_all_but_three(subject: Subject, name: str) -> None:
+    unseen = (subject, name) in UNSEEN_IN_SMALL
+    assert check(subject, only=[name], effort="small")[name].verdict == (
+        "pass" if unseen else "fail"
+    )
+
+
+def test_what_a_small_run_does_not_see() -> None:
+    """As it is told to users: deviations that are too small, and repeats that are too far."""
+    assert [subject.name for subject, _ in UNSEEN_IN_SMALL] == [
+        "Biased by 0.0035",
+        "Biased by 0.02",
+        "RepeatsAfter(1048576)",
+    ]
 
 
 def test_every_check_catches_something() -> None:
@@ -136,6 +157,12 @@ def test_a_failed_report_raises_its_table() -> None:
         report.raise_for_failures()
     with pytest.raises(KeyError, match="no check named 'rates'"):
         report["rates"]
+
+
+@pytest.mark.parametrize("effort", ["tiny", True, None])
+def test_an_unknown_effort_is_named(effort: Any) -> None:
+    with pytest.raises(SettingError, match=r"one of \('small', 'usual', 'thorough'\); got"):
+        check(PLAIN, only=["rate"], effort=effort)
 
 
 def test_an_unknown_check_is_named() -> None:
@@ -260,6 +287,43 @@ def test_the_power_of_a_run(rate: float, bias: float, sigmas: float) -> None:
     margin = sigmas * math.sqrt(draws * rate * (1 - rate))
     assert high + margin < draws * (rate + abs(bias))
     assert low - margin > draws * (rate - abs(bias))
+
+
+@pytest.mark.parametrize(
+    ("draws", "share", "found"),
+    [
+        (SIZES["small"].elements, 9, {0.1: 0.0025, 0.3: 0.0038, 0.5: 0.0042}),
+        (SIZES["usual"].elements, 9, {0.1: 0.0013, 0.3: 0.0019, 0.5: 0.0021}),
+        (16 * SIZES["thorough"].elements, 9, {0.1: 0.0004, 0.3: 0.0005, 0.5: 0.0006}),
+        (SIZES["small"].few, 40, {0.3: 0.012}),
+        (SIZES["usual"].few, 40, {0.3: 0.008}),
+        (16 * SIZES["thorough"].few, 40, {0.3: 0.002}),
+        (96 * SIZES["small"].calls, 9, {0.3: 0.036}),
+        (96 * SIZES["usual"].calls, 9, {0.3: 0.009}),
+        (SIZES["small"].calls, 40, {0.3: 0.38}),
+        (SIZES["usual"].calls, 40, {0.3: 0.092}),
+    ],
+)
+def test_deviations_are_found_as_the_efforts_say(
+    draws: int, share: int, found: dict[float, float]
+) -> None:
+    """99 times in 100, above the rate or below it, by the exact law of the count."""
+    for rate, deviation in found.items():
+        low, high = bounds.binomial_limits(draws, rate, bounds.FALSE_ALARM / share)
+        above, below = rate + deviation, rate - deviation
+        assert high < draws * above and bounds.binomial_chance(high, draws, above) / 2 <= 0.01
+        if below > 0:
+            assert low > draws * below and bounds.binomial_chance(low, draws, below) / 2 <= 0.01
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
+def test_fewer_draws_alarm_no_more_often(rate: float) -> None:
+    """The exact chance of the counts that a small run takes for a wrong rate."""
+    for draws in (SIZES["small"].calls, SIZES["small"].elements):
+        low, high = bounds.binomial_limits(draws, rate, bounds.FALSE_ALARM / 9)
+        alarming = [count for count in (low - 1, high + 1) if 0 <= count <= draws]
+        tails = [bounds.binomial_chance(count, draws, rate) for count in alarming]
+        assert 0 < sum(tails) / 2 <= bounds.FALSE_ALARM / 9
 
 
 def binomial(draws: int, rate: Fraction) -> list[Fraction]:

@@ -10,9 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from dropkit.bounds import hypergeometric_chance
 from dropkit.kernel import derive
-from dropkit.testing.bounds import hypergeometric_chance
 from dropkit.testing.circumstances import KINDS, PLAIN, Circumstance, circumstances
+from dropkit.testing.effort import Effort, sizes
 from dropkit.testing.report import Inapplicable
 from dropkit.testing.seeding import random_state, reseed
 from dropkit.testing.subject import Apply, Made, Subject
@@ -21,10 +22,7 @@ Found = TypeVar("Found")
 Read = Callable[[float, Tensor, Tensor], Tensor]
 """From a rate, an input and an output, something of their shape."""
 
-ELEMENTS = 1 << 22  # of one sample: 16 MB, and 40 ms of PyTorch's own dropout
 PLENTY = 512  # draws: equal masks, or half equal ones, are no accident
-CALLS = 2048  # of one sample, where every call gives few draws
-_FEW = 1 << 18  # elements of a sample in each circumstance; where they need many calls, an eighth
 _REPEATS = 48  # calls: what comes again after a dozen of them is seen
 _STRATA = ((0.002, 0.05), (0.05, 0.5), (0.5, 0.95), (0.95, 0.998))
 _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, less their whole part, never repeat
@@ -33,11 +31,10 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, less their whole part, neve
 class Bench:
     """What the checks of one run share."""
 
-    def __init__(self, subject: Subject, *, seed: int = 0, thorough: bool = False) -> None:
+    def __init__(self, subject: Subject, *, seed: int = 0, effort: Effort = "usual") -> None:
         self.subject = subject
         self.seed = seed
-        self.times = 16 if thorough else 1
-        """How many times the usual sample; 16 halve the smallest bias that is seen, twice."""
+        self.sizes = sizes(effort)
         self.slim = cache(self._slim)
         """Slim draws at a rate; made once a run."""
         self.circumstances = circumstances(subject, seed)
@@ -110,7 +107,8 @@ class Bench:
 
     def calls(self, elements: int) -> int:
         """How many calls with so many elements make a large sample."""
-        return max(1, min(CALLS, ELEMENTS // 4 // max(1, elements))) * self.times
+        fit = self.sizes.elements // 4 // max(1, elements)
+        return max(1, min(self.sizes.calls, fit)) * self.sizes.times
 
     # ---- bits: True where an element was kept
 
@@ -161,7 +159,7 @@ class Bench:
     def _few(self, how: Circumstance, p: float) -> Tensor:
         self.reseed(12, round(p * 2**40), *how.name.encode())
         many_calls = how.lone or self.rows is None
-        elements = _FEW // 8 if many_calls else _FEW
+        elements = self.sizes.few // 8 if many_calls else self.sizes.few
         elements *= 4 if self.subject.law.tied else 1
         return self.draws(p, slim=how.slim, how=how, elements=elements)
 
@@ -171,7 +169,7 @@ class Bench:
         *,
         slim: bool = False,
         how: Circumstance = PLAIN,
-        elements: int = ELEMENTS,
+        elements: int | None = None,
         read: Read | None = None,
     ) -> Tensor:
         """Arranged bits of a large batch; or a stack of many calls' where a batch has its size.
@@ -180,12 +178,14 @@ class Bench:
             p: The rate.
             slim: With a size of 1 along shared axes, where the subject takes such shapes.
             how: How it is called.
-            elements: How many there are, about; a quarter where rows count, which are many.
+            elements: How many there are, about, by default those of a sample; a quarter where rows
+                count, which are many.
             read: What is wanted in place of the bits.
         """
         unit, read = list(self.subject.shape), read or self.mask
         for axis in self.subject.shared if slim and self.subject.sizes == "any" else ():
             unit[axis] = 1
+        elements = self.sizes.elements if elements is None else elements
         elements = elements // 4 if self.subject.law.tied else elements
         apply = self.called(how, p)
         if self.rows is not None:
@@ -193,15 +193,17 @@ class Bench:
             rows = 1 if how.lone else max(1, elements // math.prod(unit))
             unit[self.rows] = rows - rows % KINDS if rows > KINDS else rows
         each = self.rows is None or how.lone
-        calls = max(1, min(CALLS, elements // math.prod(unit))) if each else 1
+        calls = max(1, min(self.sizes.calls, elements // math.prod(unit))) if each else 1
         x = self.ones(tuple(unit))
-        parts = [self.arranged(read(p, *how.call(apply, x))) for _ in range(calls * self.times)]
+        parts = [
+            self.arranged(read(p, *how.call(apply, x))) for _ in range(calls * self.sizes.times)
+        ]
         return torch.stack(parts) if self.rows is None else torch.cat(parts)
 
-    def series(self, apply: Apply, p: float, *, least: int = 4096) -> Tensor:
+    def series(self, apply: Apply, p: float) -> Tensor:
         """Independent bits [calls, draws of a call], of as many calls as give enough of them."""
         each = math.prod(self.subject.shape[axis] for axis in self.subject.independent)
-        calls = max(_REPEATS, min(CALLS, -(-least // each)))
+        calls = max(_REPEATS, min(self.sizes.calls, -(-self.sizes.bits // each)))
         return self.repeated(apply, p, self.input(), calls)
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from unittest import SkipTest
 
 from dropkit.errors import ConformanceError
+from dropkit.testing.effort import Effort
 from dropkit.testing.subject import Subject
 from dropkit.testing.suite import CHECKS, check
 
@@ -28,12 +29,12 @@ class DropoutContract:
     """
 
     subject: ClassVar[Subject]
-    thorough: ClassVar[bool] = False
+    effort: ClassVar[Effort] = "usual"
 
 
 def _test(name: str) -> Callable[[DropoutContract], None]:
     def test(self: DropoutContract) -> None:
-        (found,) = check(self.subject, only=[name], thorough=self.thorough).checks
+        (found,) = check(self.subject, only=[name], effort=self.effort).checks
         if found.verdict == "not applicable":
             raise SkipTest(found.evidence)
         if found.verdict == "fail":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from dropkit.bounds import FALSE_ALARM
 from dropkit.testing.bench import Bench
-from dropkit.testing.bounds import FALSE_ALARM
 from dropkit.testing.circumstances import RATE
 from dropkit.testing.gradients import factor
 from dropkit.testing.rates import dropped_share

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dropkit.bounds import FALSE_ALARM, hypergeometric_chance
 from dropkit.testing.bench import Bench, dependence
-from dropkit.testing.bounds import FALSE_ALARM, hypergeometric_chance
 from dropkit.testing.circumstances import PLAIN, RATE
 from dropkit.testing.report import concerns, require
 

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dropkit.bounds import FALSE_ALARM
 from dropkit.kernel import derive
 from dropkit.records import Shard
 from dropkit.testing.bench import Bench, dependence
-from dropkit.testing.bounds import FALSE_ALARM
 from dropkit.testing.circumstances import layouts
 from dropkit.testing.gradients import recomputed
 from dropkit.testing.independence import echo

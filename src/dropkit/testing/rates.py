@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from dropkit.testing.bench import ELEMENTS, Bench
-from dropkit.testing.bounds import (
+from dropkit.bounds import (
     FALSE_ALARM,
     binomial_chance,
     binomial_limits,
     mean_chance,
 )
+from dropkit.testing.bench import Bench
 from dropkit.testing.circumstances import KINDS, PLAIN, RATE, kind
 from dropkit.testing.laws import Block, Gaussian, Subset
 from dropkit.testing.report import concerns, require
@@ -33,7 +33,7 @@ def rate(bench: Bench) -> str:
     """
     concerns(bench.subject.drops, "nothing is dropped")
     lines = []
-    fewer = ELEMENTS // (16 if bench.rows is None else 4)
+    fewer = bench.sizes.elements // (16 if bench.rows is None else 4)
     for p in (*RATES, *bench.unforeseen):
         bits = bench.slim(p) if p in RATES else bench.draws(p, slim=True, elements=fewer)
         dropped, chance = dropped_share(bench, p, bits)
@@ -151,7 +151,7 @@ def noise(bench: Bench) -> str:
     one = bench.ones((1,) * len(bench.subject.shape))
     seen = [(PLAIN, 0.1), (PLAIN, 0.5), *((how, RATE) for how in bench.circumstances)]
     for how, p in seen:
-        elements = ELEMENTS // 4 if how is PLAIN else ELEMENTS // 16
+        elements = bench.sizes.elements // (4 if how is PLAIN else 16)
         values = bench.draws(p, slim=how.slim, how=how, elements=elements, read=law.noisy)
         values = bench.untied(values).flatten()
         centre = float(law.centre(how.alter(one).detach()))

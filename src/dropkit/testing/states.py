@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from dropkit.bounds import FALSE_ALARM
 from dropkit.testing.bench import Bench, applied, dependence, difference
-from dropkit.testing.bounds import FALSE_ALARM
 from dropkit.testing.circumstances import PLAIN, RATE
 from dropkit.testing.report import concerns, require
 from dropkit.testing.seeding import private_generator

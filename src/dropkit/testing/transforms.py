@@ -7,8 +7,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from dropkit.bounds import FALSE_ALARM
 from dropkit.testing.bench import Bench, dependence, difference
-from dropkit.testing.bounds import FALSE_ALARM
 from dropkit.testing.circumstances import RATE
 from dropkit.testing.gradients import factor
 from dropkit.testing.report import concerns, require

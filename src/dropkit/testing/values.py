@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dropkit.bounds import FALSE_ALARM, mean_chance, normal_chance
 from dropkit.testing.bench import Bench
-from dropkit.testing.bounds import FALSE_ALARM, mean_chance, normal_chance
 from dropkit.testing.circumstances import PLAIN, RATE
 from dropkit.testing.laws import Affine, Gaussian
 from dropkit.testing.rates import RATES
