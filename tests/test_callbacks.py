@@ -9,7 +9,7 @@ import copy
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ class Plan:
             raise SettingError(f"no site is called {name}")
         return self.asked
 
-    def __setitem__(self, name: str, rate: float) -> None:
-        self.asked = rate
+    def update(self, rates: Mapping[str, float]) -> None:
+        self.asked = rates["hidden"]
 
     def apply(self, *, prove: bool = True) -> None:
         self.model.drop.p = self.asked

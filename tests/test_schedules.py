@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+import dropkit
 from dropkit.errors import SettingError
 from dropkit.planning.depth import depth_ramp, numbered
 from dropkit.planning.schedules import (
@@ -26,6 +29,7 @@ from dropkit.planning.schedules import (
     triangle,
 )
 from dropkit.planning.scheduling import RateSchedule
+from dropkit.records import Place
 
 RATES = st.floats(0.0, 1.0)
 STEPS = st.integers(2, 10**7)
@@ -246,18 +250,6 @@ def test_it_begins_at_any_step_and_moves_to_any() -> None:
     assert schedule.rates == {"attention": 0.0, "hidden": 0.0, "head": 0.2}
 
 
-def test_the_order_of_names_is_the_order_of_writing() -> None:
-    written: list[str] = []
-
-    class Ordered(Plan):
-        def __setitem__(self, name: str, rate: float) -> None:
-            written.append(name)
-            super().__setitem__(name, rate)
-
-    RateSchedule(Ordered(a=0, b=0), {"b": 0.1, "a": 0.2})
-    assert written == ["b", "a"]
-
-
 def test_a_plan_that_raises_leaves_the_step_where_it_was() -> None:
     class Broken(Plan):
         def apply(self, *, prove: bool = True) -> None:
@@ -275,7 +267,6 @@ OTHERS: dict[str, tuple[dict[str, Schedule | float], str]] = {
     "rate": (schedules() | {"head": 0.3}, r"head: here constant\(rate=0.2\), saved .*0.3"),
     "more": (schedules() | {"conv": 0.1}, r"conv: here none, saved constant\(rate=0.1\)"),
     "steps": (schedules() | {"hidden": early(0.3, 5)}, "hidden: here early.*steps=4.*steps=5"),
-    "order": (dict(reversed(schedules().items())), "order attention, hidden, head"),
 }
 
 
@@ -315,6 +306,8 @@ def test_unknown_names_and_what_are_no_schedules_are_refused() -> None:
 class At:
     path: str
     role: str = "path"
+    holder: str = ""
+    place: Place | None = None
 
 
 @dataclass
@@ -328,16 +321,12 @@ class Deep:
     def __init__(self, *paths: str) -> None:
         self.paths = paths
         self.rates: dict[str, float] = {}
-        self.roles = {"path": paths}
 
-    def __iter__(self) -> Any:
-        return iter([Lever(At(path)) for path in self.paths])
+    def named(self, name: str) -> list[Lever]:
+        return [Lever(At(path)) for path in self.paths]
 
-    def __getitem__(self, name: str) -> Any:
-        return ()
-
-    def __setitem__(self, name: str, rate: float) -> None:
-        self.rates[name] = rate
+    def update(self, rates: Mapping[str, float]) -> None:
+        self.rates.update(rates)
 
 
 def test_a_ramp_is_that_of_timm_where_the_first_block_holds_nothing() -> None:
@@ -377,3 +366,69 @@ def test_the_number_of_a_block(paths: list[str], blocks: list[int]) -> None:
 def test_paths_without_numbers_have_no_depth() -> None:
     with pytest.raises(SettingError, match=r"'path' has 'first\.drop', 'second\.drop'"):
         depth_ramp(Deep("first.drop", "second.drop"), last=0.2)
+
+
+# ---- real plans of real models
+
+
+class Block(nn.Module):
+    """As timm has it: nothing stands where the rate is 0."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.mix, self.drop = nn.Linear(8, 8), nn.Dropout(0.1)
+        self.drop_path = dropkit.nn.DropPath(rate) if rate else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.drop_path(self.drop(self.mix(x)))
+        return y
+
+
+class Deepest(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(0.1 * number) for number in range(5))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        y: Tensor = self.head(x)
+        return y
+
+
+def test_a_schedule_moves_a_model_and_gives_it_back() -> None:
+    model = Deepest()
+    asked = dropkit.rates(model, torch.ones(4, 8))
+    schedule = RateSchedule(asked, {"residual": linear(0.4, 0.0, 4), "blocks.4.drop": 0.3})
+    seen = []
+    for _ in range(5):
+        seen.append([block.drop.p for block in model.blocks])  # type: ignore[union-attr]
+        schedule.step()
+    assert [rates[0] for rates in seen] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
+    assert [rates[4] for rates in seen] == [0.3] * 5  # a path goes before a role
+    asked.restore()
+    assert {block.drop.p for block in model.blocks} == {0.1}  # type: ignore[union-attr]
+
+
+def test_a_ramp_of_a_model_is_proven_and_moves_over_time() -> None:
+    model = Deepest()
+    asked = dropkit.rates(model, torch.ones(4, 8))
+    ramp = depth_ramp(asked, last=0.2)
+    assert list(ramp.values()) == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    proven = asked.apply().proof
+    assert proven is not None
+    assert proven.holds
+    rates = [block.drop_path.p for block in model.blocks[1:]]  # type: ignore[union-attr]
+    assert rates == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    schedule = RateSchedule(asked, {name: early(rate, 2) for name, rate in ramp.items()})
+    schedule.move_to(2)
+    assert {block.drop_path.p for block in model.blocks[1:]} == {0.0}  # type: ignore[union-attr]
+
+
+def test_unknown_names_of_a_plan_are_refused_with_the_nearest() -> None:
+    asked = dropkit.rates(Deepest(), torch.ones(4, 8))
+    with pytest.raises(SettingError, match=r"'residul' fits none.*'residual'"):
+        RateSchedule(asked, {"residul": 0.1})
+    with pytest.raises(SettingError, match="fits none"):
+        depth_ramp(asked, "paths", last=0.2)

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dropkit.errors import SettingError
 from dropkit.functional import depth_rates
+from dropkit.records import Site
 
 
-class Roles(Protocol):
+class Asked(Protocol):
     """What a ramp needs of a plan."""
 
-    @property
-    def roles(self) -> Mapping[str, Sequence[Any]]:
-        """By role, the paths of its sites."""
+    def named(self, name: str, /) -> Iterable[Any]:
+        """The levers that a name fits; raises where there are none."""
 
-    def __iter__(self) -> Iterator[Any]:
-        """Its levers, each with a site."""
-
-    def __getitem__(self, name: str, /) -> Any:
-        """The rates of a name; raises where no site has it."""
-
-    def __setitem__(self, name: str, rate: float, /) -> None:
-        """Ask for a rate."""
+    def update(self, rates: Mapping[str, float], /) -> None:
+        """Ask for rates by name."""
 
 
-def depth_ramp(plan: Roles, name: str = "path", *, last: float) -> dict[str, float]:
+def depth_ramp(plan: Asked, name: str = "path", *, last: float) -> dict[str, float]:
     r"""Ask for rates that grow linearly from block to block: the ramp of stochastic depth.
 
     .. math:: p_i = p_{\text{last}} \, i / (n - 1), \qquad i = 0, \dots, n - 1
@@ -44,7 +37,8 @@ def depth_ramp(plan: Roles, name: str = "path", *, last: float) -> dict[str, flo
         last: the rate of the last block.
 
     Returns:
-        What was asked for, by path; as keys and rates of a `RateSchedule` it can change over time.
+        What was asked for, by name of a site. A `RateSchedule` can move it over time:
+        `{name: schedules.early(rate, steps=5000) for name, rate in depth_ramp(...).items()}`.
 
     Raises:
         SettingError: no site has the name, or their paths hold no numbers of blocks.
@@ -61,25 +55,19 @@ def depth_ramp(plan: Roles, name: str = "path", *, last: float) -> dict[str, flo
         )
     ramp = depth_rates(last, 1 + max(blocks.values()))
     rates = {path: ramp[block] for path, block in blocks.items()}
-    for path, rate in rates.items():
-        plan[path] = rate
+    plan.update(rates)
     return rates
 
 
-def _paths(plan: Roles, name: str) -> list[str]:
-    """The paths of the sites of a name, in the order in which they run."""
-    plan[name]  # raises where there is no such site
-    levers = list(plan)
-    if name in plan.roles:
-        levers = [lever for lever in levers if lever.site.role == name]
-    else:
-        levers = [lever for lever in levers if matches(name, lever.site.path)]
-    return list(dict.fromkeys(lever.site.path for lever in levers))
+def _paths(plan: Asked, name: str) -> list[str]:
+    """A name of each site that a name fits, in the order in which they run."""
+    return list(dict.fromkeys(alone(lever.site) for lever in plan.named(name)))
 
 
-def matches(name: str, path: str) -> bool:
-    """Whether a path is one, lies within it, or fits it as a pattern."""
-    return fnmatchcase(path, name) or fnmatchcase(path, f"{name}.*")
+def alone(site: Site) -> str:
+    """A name that fits a site, and none of another place within the same module."""
+    line = "" if site.place is None else f"@{site.place.line}"
+    return site.holder or f"{site.path}{line}"
 
 
 def numbered(paths: Iterable[str]) -> dict[str, int] | None:
@@ -118,17 +106,21 @@ def _levels(paths: Sequence[str]) -> dict[str, int]:
 def _by_form(paths: Sequence[str]) -> dict[str, list[str]]:
     forms: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        forms[".".join("#" if part.isdigit() else part for part in path.split("."))].append(path)
+        forms[".".join("#" if part.isdigit() else part for part in _parts(path))].append(path)
     return forms
 
 
 def _numbers(path: str) -> list[int]:
-    return [int(part) for part in path.split(".") if part.isdigit()]
+    return [int(part) for part in _parts(path) if part.isdigit()]
+
+
+def _parts(path: str) -> list[str]:
+    return path.partition("@")[0].split(".")
 
 
 def _place(path: str, level: int) -> tuple[tuple[int | str, ...], int] | None:
     """(what holds the block, its number in it)."""
-    parts: list[int | str] = [int(p) if p.isdigit() else p for p in path.split(".")]
+    parts: list[int | str] = [int(p) if p.isdigit() else p for p in _parts(path)]
     at = [place for place, part in enumerate(parts) if isinstance(part, int)]
     if not at:
         return None

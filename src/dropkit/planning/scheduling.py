@@ -15,8 +15,8 @@ class Rates(Protocol):
     def __getitem__(self, name: str, /) -> Any:
         """The rates of a name; raises where no site has it."""
 
-    def __setitem__(self, name: str, rate: float, /) -> None:
-        """Ask for a rate."""
+    def update(self, rates: Mapping[str, float], /) -> None:
+        """Ask for rates by name."""
 
     def apply(self, *, prove: bool = ...) -> Any:
         """Write what is asked for into the model."""
@@ -95,9 +95,7 @@ class RateSchedule:
         return rates
 
     def _write(self, rates: Mapping[str, float]) -> None:
-        """All of them in their order: where two name one site the later has the last word."""
-        for name, rate in rates.items():
-            self.plan[name] = rate
+        self.plan.update(rates)
         self.plan.apply(prove=False)
 
     def state_dict(self) -> dict[str, Any]:
