@@ -28,7 +28,7 @@ Rates = float | Mapping[str, float] | None
 """A rate for all, or by role or path; None: those of the model."""
 Key = tuple[object, ...]
 
-_NUMBERS = (int, float, bool)
+_PLAIN = (int, float, bool, str)
 _BUILT_IN = (dict, OrderedDict, list, tuple, set, str, bytes, type(None), Tensor, nn.Parameter)
 _ROLES = get_args(Role)
 _SHOWN = 8
@@ -72,16 +72,28 @@ class Plan:
     """Dropouts that are called at some inputs, or some draws, only."""
     restless: tuple[Site, ...] = ()
     """What is random in evaluation mode, and is no dropout."""
-    routes: set[tuple[int, int]] = field(default_factory=set)
-    """What passes came to, modules and operators; none: the model goes another way each time."""
+    route: tuple[int, int] = (0, 0)
+    """What a pass came to before its way hung on a draw: modules and dropouts, and operators."""
+    trained: int = 0
+    """Where the model draws if all of it is in training, as one number."""
+    sure: bool = True
+    """Whether its way hangs on no draw."""
+    asks: bool = False
+    """Whether it looks at values that hang on no draw: on them its way may hang."""
+    shapes: set[Any] = field(default_factory=set)
+    """Of inputs with which it is known to draw there."""
     opened: set[str] = field(default_factory=set)
     """Paths of modules that have to take themselves for training, or they call no dropout."""
     inserted: dict[int, Active] = field(default_factory=dict)
     """Dropouts that the model does not have: before its n-th linear layer or convolution."""
     rates: dict[str, float] = field(default_factory=dict)
     """Attributes that hold another rate meanwhile, of sites that draw their own masks."""
+    own: set[int] = field(default_factory=set)
+    """Sites that were not seen to let another decide, where their masks are to be shared."""
+    shared: bool = False
+    """Whether masks are shared along the batch."""
     batch: dict[tuple[int, int], int] = field(default_factory=dict)
-    """By site and occurrence: the axis of the batch, where masks are shared along it."""
+    """By site and occurrence: then the axis of the batch."""
 
     def find(self, key: Key, call: Operation | None = None) -> Active | None:
         """The site of a call; of several at one line, that of its rate."""
@@ -117,22 +129,27 @@ _known: WeakKeyDictionary[nn.Module, dict[Any, tuple[Found, ...]]] = WeakKeyDict
 
 
 def fingerprint(model: nn.Module) -> Any:
-    """Equal as long as a model has the same modules, with the same numbers in them.
+    """Equal as long as a model has the same modules, with the same numbers and words in them.
 
-    The numbers are also those of objects that they hold, such as a configuration.
+    They are also those of objects that they hold, such as a configuration.
     """
     numbers: list[Any] = []
     seen: set[int] = set()
     for module in model.modules():
         numbers += [id(module), *module._forward_hooks, *module._forward_pre_hooks]
         for name, value in vars(module).items():
-            if type(value) in _NUMBERS:
+            if type(value) in _PLAIN:
                 if name != "training":
                     numbers.append(value)
             elif type(value) not in _BUILT_IN and id(value) not in seen and _is_plain(value):
                 seen.add(id(value))
-                numbers += [part for part in vars(value).values() if type(part) in _NUMBERS]
+                numbers += _held(value)
     return tuple(numbers)
+
+
+def _held(value: Any) -> list[Any]:
+    """Numbers and words that an object holds."""
+    return [part for part in vars(value).values() if type(part) in _PLAIN]
 
 
 def _is_plain(value: Any) -> bool:
@@ -142,8 +159,13 @@ def _is_plain(value: Any) -> bool:
 def form_of(args: Any, kwargs: Mapping[str, Any]) -> Any:
     """What the sites of a call may hang on: which inputs there are, and what is no tensor."""
     leaves, structure = trees.tree_flatten((args, dict(kwargs)))
-    kinds = [(x.dim(), x.dtype) if isinstance(x, Tensor) else repr(x)[:200] for x in leaves]
-    return structure, tuple(kinds)
+    return structure, tuple(map(_kind, leaves))
+
+
+def _kind(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, Tensor):
+        return x.dim(), x.dtype
+    return repr(x)[:200], *(_held(x) if _is_plain(x) else ())
 
 
 class _Method(nn.Module):

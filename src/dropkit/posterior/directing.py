@@ -33,6 +33,11 @@ class Directing:
     def __init__(self, plan: Plan, key: Key, draw: int, recorder: Recorder | None = None) -> None:
         self.plan, self.number, self.recorder = plan, draw, recorder
         self.begin(key)
+        self.met = 0
+        """All calls of dropouts, to act or not, in order, as one number; as long as the way of the
+        model hangs on no draw."""
+        self.unshared: Site | None = None
+        """A site whose masks were to be shared along the batch, and are not."""
         self.suspicious = False
         """Whether to look for NaN; what is found first is `blamed`: a site, and if it made it."""
         self.blamed: tuple[Site, bool] | None = None
@@ -53,6 +58,8 @@ class Directing:
     def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
         """A site that is to act does; another does what it would have done in evaluation mode."""
         here = where()
+        if self.recorder is None or self.recorder.sure:
+            self.met = hash((self.met, here.key))
         site = self.plan.find(here.key, call) or self.plan.later(here, call)
         rate = None if site is None else _rate(site, call)
         if site is None or rate is None:
@@ -80,9 +87,12 @@ class Directing:
         self.calls[site.number] += 1
         self.shapes[occurrence] = shape
         batch = self.plan.batch.get(occurrence)
-        size = math.prod(shape) // (shape[batch] if batch is not None else 1)
+        if batch is None and self.plan.shared:
+            self.unshared = site.site
+        size = math.prod(length for axis, length in enumerate(shape) if axis != batch)
         key = derive_on(self.key, _SITES, *occurrence, size)
-        self.bits.append((site.rate or 0.0, _count(shape, site.site.shared)))
+        shared = (*site.site.shared, *_axes(batch))
+        self.bits.append((site.rate or 0.0, _count(shape, shared)))
         result = self._run(law(key, batch), values)
         if self.suspicious and self.blamed is None:
             came = any(bool(value.isnan().any()) for value in values if value.is_floating_point())
@@ -144,6 +154,9 @@ class Directing:
             one for one in self.plan.active if one.site.path == here.path
         ]
         self.calls.update(one.number for one in there)
+        if self.plan.shared:
+            own = (one.site for one in there if one.number in self.plan.own)
+            self.unshared = self.unshared or next(own, None)
         self.bits += [(one.rate or 0.5, _count(one.site.shape, one.site.shared)) for one in there]
 
     def normalize(
@@ -180,6 +193,28 @@ class Directing:
         """Values go to what is not torch."""
         if self.recorder is not None:
             self.recorder.read(values)
+
+
+class Probing(Directing):
+    """Notes where a model draws if all of it is in training; what is seen to drop does not."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, 0, 0)
+        self.keys: set[object] = set()
+
+    def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
+        """Noted, and not done."""
+        self.keys.add(where().key)
+        return call.run(**({"dropout_p": 0.0} if call.is_attention else {"training": False}))
+
+    def recur(self, function: Function, args: Sequence[Any], where: Callable[[], Where]) -> Any:
+        """Noted, and done as in training."""
+        self.keys.add(where().key)
+        return function(*args)
+
+    def mark(self, here: Where) -> None:
+        """Noted; what is drawn otherwise is drawn as ever."""
+        self.keys.add(here.key)
 
 
 def _count(shape: Sequence[int], shared: Sequence[int]) -> int:

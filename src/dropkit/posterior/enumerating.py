@@ -88,7 +88,7 @@ class Wanted:
         try:
             return prepared(self._inner, self.args, self.kwargs, shared, route=NEW)[0]
         except (SettingError, SamplingError) as error:  # it runs, but not with twice the rows
-            said = str(error).removeprefix("mask_scope: ")
+            said = str(error).removeprefix("mask_scope: ").removeprefix("batch_axis: ")
             raise SettingError(
                 f"batch_axis: {said}. Or try batch_axis=None: masks of its own for each row"
             ) from error

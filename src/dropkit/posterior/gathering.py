@@ -61,6 +61,11 @@ class Gathering:
         return None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the outputs hold no number at all, as those of no rows."""
+        return not any(isinstance(x, Tensor) and x.numel() for x in self._first)
+
+    @property
     def is_numbers(self) -> bool:
         """Whether any output is a floating-point number."""
         return any(isinstance(x, Tensor) and x.is_floating_point() for x in self._first)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dropkit.errors import SettingError
 from dropkit.posterior.choosing import Rates
+from dropkit.posterior.entropies import Outputs
 from dropkit.posterior.running import Strategy
 
 Scope = Literal["element", "batch", "fixed"]
@@ -70,6 +71,18 @@ def check_goal(draws: Any, quantity: str, tolerance: Any) -> Goal | None:
             f"{tolerance!r}. Try draws='auto'"
         )
     return Goal(quantity, float(tolerance)) if draws == "auto" else None
+
+
+def check_outputs(outputs: Any, class_axis: Any) -> int:
+    """What the outputs are, and along which axis its classes lie."""
+    if outputs not in get_args(Outputs):
+        raise SettingError(
+            f"outputs: expected one of {', '.join(get_args(Outputs))}; got {outputs!r}"
+        )
+    axis = _whole(class_axis)
+    if axis is None:
+        raise SettingError(f"class_axis: expected a whole number; got {class_axis!r}")
+    return axis
 
 
 def check_names(kwargs: Mapping[str, Any], keywords: Any) -> dict[str, Any]:

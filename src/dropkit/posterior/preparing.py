@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from dropkit.errors import SettingError
-from dropkit.inspection.passes import mapped, tensors
+from dropkit.errors import SamplingError, SettingError
+from dropkit.inspection.passes import mapped, said, tensors
 from dropkit.intercept.leaving import leaving
 from dropkit.intercept.trace import Where
 from dropkit.posterior.choosing import (
@@ -35,7 +35,7 @@ from dropkit.posterior.options import Scope
 from dropkit.posterior.recording import Recorder
 from dropkit.posterior.running import Route, Runner, Way
 
-NEW: Route = (-1, -1)
+NEW: Route = (-1, -1, -1)
 """A route that no model goes: it is looked at with these inputs, whatever is known."""
 _PLANS = 16
 """Ways that a model may go with inputs of one form, and be remembered."""
@@ -95,7 +95,7 @@ def prepared(
         known = _learned[model] = _Learned(form, {}, {})
     name = asked.name, form_of(args, kwargs)
     plans = known.plans.setdefault(name, []) if asked.name is not None else []
-    there = [one for one in plans if route is None or route in one.routes]
+    there = [one for one in plans if route is None or route == (*one.route, one.trained)]
     made = there[-1] if there else None
     if made is None:
         made = _Preparation(model, args, kwargs, asked, route is not None).plan()
@@ -135,6 +135,9 @@ class _Preparation:
         self._moved(made, steered)
         if asked.scope != "element":
             self._shared(made, steered)
+        runner = self._runner(made)
+        made.trained = runner.trained()
+        made.shapes.add(runner.shapes)
         return made
 
     def _chosen(self) -> Plan:
@@ -159,30 +162,35 @@ class _Preparation:
 
     def _pass(self, made: Plan, kind: Callable[..., Any] = Directing, draw: int = 0) -> Any:
         """What decided in a pass."""
-        call = called(self.model, self.asked.method)
-        recorder = Recorder(0, draw)
+        recorder, runner = Recorder(0, draw), self._runner(made)
         with leaving(self.model, made.opened, made.rates, form_of(self.args, self.kwargs)):
-            runner = Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
             director = runner.directed(draw, recorder, kind(made, 0, draw, recorder))[0]
-        made.routes = set() if recorder.tape.why_not else {(runner.path, recorder.route)}
+        made.route = hash((runner.path, director.met)), recorder.route
+        made.asks, made.sure = recorder.asked, recorder.sure
         return director
+
+    def _runner(self, made: Plan) -> Runner:
+        call = called(self.model, self.asked.method)
+        return Runner(self.model, call, self.args, self.kwargs, made, 0, Way())
 
     def _opened(self, made: Plan) -> set[int]:
         """Open the modules whose dropout is called in training alone; the sites that were asked.
 
         At first none is opened; then those with a site that did not act, and those around them.
         """
-        passes = _CHANCES if any(one.site.kind == "path" for one in made.active) else 1
+        layers = any(one.site.kind == "path" for one in made.active)
         asked: set[int] = set()
         for widened in range(3):
             acted: set[int] = set()
-            for draw in range(passes):  # chance may leave a layer out, with the sites in it
+            for draw in range(_CHANCES):  # chance may leave a layer out, with the sites in it
                 director = self._pass(made, draw=draw)
                 acted |= set(director.calls)
                 asked |= {number for number, _ in director.shapes}
                 silent = [one for one in made.active if one.number not in acted]
                 if not silent:
                     return asked
+                if made.sure and not layers:
+                    break
             made.opened |= {path for one in silent for path in _around(one.site.path, widened)}
         return asked
 
@@ -199,27 +207,48 @@ class _Preparation:
 
     def _shared(self, made: Plan, steered: set[int]) -> None:
         """Find the axis of the batch, at each site: the one that grows with the batch."""
-        own = [one for one in made.active if one.number not in steered]
+        made.own = {one.number for one in made.active} - steered
+        drawn = self._pass(made).calls
+        own = [one for one in made.active if one.number in made.own and drawn[one.number]]
         if own:
             raise SettingError(
                 f"mask_scope: expected sites whose masks can be shared; {own[0].site.path} "
                 f"({own[0].site.owner}) draws its own. Leave it out with sites="
             )
         size = self._batch()
-        once = self._pass(made).shapes
-        twice = replace(self, args=self._doubled(self.args, size), kwargs=self._doubled(
-            dict(self.kwargs), size))._pass(made).shapes  # fmt: skip
-        names = {one.number: one.site for one in made.active}
+        for draw in range(_CHANCES):
+            self._grow(made, draw, size)
+            if made.sure:  # all draws go that way
+                break
+        made.shared = True
+
+    def _grow(self, made: Plan, draw: int, size: int) -> None:
+        """Find axes in a draw; the more are known, the more twice the rows go the way of the rows.
+
+        Raises:
+            SettingError: a site has none.
+        """
+        twice, once = self._twice(made, draw, size), self._pass(made, draw=draw).shapes
         for occurrence, shape in once.items():
             axis = _grown(shape, twice.get(occurrence, ()), size)
-            if axis is None:
-                site = names[occurrence[0]]
-                raise SettingError(
-                    f"mask_scope: expected an axis of the batch, of {size}, at each site; "
-                    f"{site.path or 'the model itself'} ({site.owner}) drops {list(shape)}. "
-                    "Try batch_axis=, or leave it out with sites="
-                )
-            made.batch[occurrence] = axis
+            if axis is not None:
+                made.batch[occurrence] = axis
+            elif occurrence in twice or made.sure:
+                raise SettingError(_no_axis(made, occurrence[0], shape, size))
+
+    def _twice(self, made: Plan, draw: int, size: int) -> Mapping[tuple[int, int], Sequence[int]]:
+        """What sites drop in a draw with each row twice."""
+        args, kwargs = self._doubled(self.args, size), self._doubled(dict(self.kwargs), size)
+        try:
+            shapes = replace(self, args=args, kwargs=kwargs)._pass(made, draw=draw).shapes
+        except SamplingError as error:
+            raise SettingError(
+                "batch_axis: expected the axis of the rows in the inputs, along which the model "
+                f"takes any number; got {self.asked.batch_axis}, where it takes {size} and not "
+                f"{2 * size}: {said(error.__cause__ or error)}. Try another one"
+            ) from error
+        found: Mapping[tuple[int, int], Sequence[int]] = shapes
+        return found
 
     def _batch(self) -> int:
         """How many rows the inputs have."""
@@ -227,8 +256,10 @@ class _Preparation:
         for x in tensors((self.args, dict(self.kwargs))):
             if -x.dim() <= axis < x.dim() and x.shape[axis]:
                 return x.shape[axis]
+        shapes = [str(tuple(x.shape)) for x in tensors((self.args, dict(self.kwargs)))]
         raise SettingError(
-            f"batch_axis: expected an axis of the inputs with rows in it; got {axis}"
+            f"batch_axis: expected an axis of the inputs with rows in it; got {axis}, of "
+            f"{', '.join(shapes) or 'no tensor'}"
         )
 
     def _doubled(self, value: Any, size: int) -> Any:
@@ -266,6 +297,16 @@ def _around(path: str, widened: int) -> list[str]:
     """A path; and, if it was widened, those of all modules around it."""
     parts = path.split(".") if path else []
     return [".".join(parts[:count]) for count in range(len(parts) + 1)] if widened else [path]
+
+
+def _no_axis(made: Plan, number: int, shape: Sequence[int], size: int) -> str:
+    sites = (one.site for one in (*made.active, *made.late.values()) if one.number == number)
+    site = next(sites)
+    return (
+        f"mask_scope: expected an axis of the batch, of {size}, at each site; "
+        f"{site.path or 'the model itself'} ({site.owner}) drops {list(shape)}. "
+        "Try batch_axis=, or leave it out with sites="
+    )
 
 
 def _grown(once: Sequence[int], twice: Sequence[int], size: int) -> int | None:

@@ -74,7 +74,10 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.route = 0
-        """All operators that ran, in order, as one number."""
+        """All operators that ran, in order, and the truth of what Python asked, as one number."""
+        self.asked = self.told = False
+        """Whether Python asked for a value that hangs on no draw; and if it was told more than a
+        truth: then nobody knows what it made of it."""
         self._known: dict[int, _Known] = {}
         self._memory: dict[int, _Memory] = {}
         self._kept: dict[int, tuple[Tensor, int]] = {}
@@ -105,6 +108,13 @@ class Recorder(TorchDispatchMode):
         """Values go to what is not torch."""
         if self._hangs(values):
             self._cannot("a value that was drawn is read by what is not torch")
+        elif self.sure:
+            self.asked = self.told = True
+
+    @property
+    def sure(self) -> bool:
+        """Whether the way of the model hangs on no draw, as far as it was seen until now."""
+        return not self.tape.why_not
 
     def outputs(self, values: Sequence[Any]) -> list[Given]:
         """What the pass gave: of each tensor, the value that it holds."""
@@ -121,7 +131,8 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run an operator, and note it if it hangs on a draw."""
         kwargs = kwargs or {}
-        self.route = hash((self.route, func))
+        if self.sure:
+            self.route = hash((self.route, func))
         if func is _KEY:
             return self._next_key(args[0].device)
         known = facts(func)
@@ -133,7 +144,10 @@ class Recorder(TorchDispatchMode):
         if not drawn and not self._memory:  # nothing was drawn yet
             if known.mutates:
                 self._changed.update(map(_storage, _written(func, args, kwargs)))
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if known.escapes:
+                self._tell(func, args, result)
+            return result
         given = _tensors(args, kwargs)
         near = {self._storage(x) for x in given}
         hot = drawn or not near.isdisjoint(self._memory)
@@ -149,6 +163,8 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         if hot:
             self._note(func, args, kwargs, result, near, drawn)
+        elif known.escapes:
+            self._tell(func, args, result)
         return result
 
     def _next_key(self, device: torch.device) -> Tensor:
@@ -159,10 +175,17 @@ class Recorder(TorchDispatchMode):
         return self.draw(law, ())
 
     def _escapes(self, func: Any, args: tuple[Any, ...]) -> bool:
-        if func is _aten.index.Tensor:
-            chosen = [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
-            return any(map(self._hangs, chosen))
-        return True
+        return func is not _aten.index.Tensor or any(map(self._hangs, _masks(args)))
+
+    def _tell(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """Python is told a value, or has a shape, on which the way of the model may hang."""
+        if func is _aten.index.Tensor and not _masks(args):
+            return
+        self.asked = True
+        if isinstance(result, bool):
+            self.route = hash((self.route, result))
+        else:
+            self.told = True
 
     def _note(
         self, func: Any, args: Any, kwargs: Any, result: Any, near: Collection[int], drawn: bool
@@ -416,6 +439,11 @@ def _fills(tensor: Tensor) -> bool:
 def _place(tensor: Tensor) -> tuple[list[int], list[int], int]:
     """Where in its storage it lies."""
     return list(tensor.shape), list(tensor.stride()), int(tensor.storage_offset())
+
+
+def _masks(args: tuple[Any, ...]) -> list[Tensor]:
+    """Those among the indices whose values say how long the result is."""
+    return [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
 
 
 def _draws(func: Any, known: Facts, args: Any, kwargs: Any) -> bool:

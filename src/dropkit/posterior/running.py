@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -24,10 +24,10 @@ from torch.utils import _pytree as trees
 from dropkit import kernel
 from dropkit.errors import DropkitError, SamplingError, SettingError
 from dropkit.inspection.passes import copied, said, tensors
-from dropkit.intercept.leaving import Left
+from dropkit.intercept.leaving import Left, leaving
 from dropkit.intercept.steering import steering
-from dropkit.posterior.choosing import Plan
-from dropkit.posterior.directing import Directing
+from dropkit.posterior.choosing import Plan, form_of
+from dropkit.posterior.directing import Directing, Probing
 from dropkit.posterior.recording import Recorder
 from dropkit.posterior.replay import Replay
 
@@ -50,8 +50,8 @@ _RELATIVE = 1e-4
 sum in another order where they have more draws before them. What is wrong lies further off."""
 
 
-Route = tuple[int, int]
-"""What a pass came to: modules, and operators, each as one number."""
+Route = tuple[int, int, int]
+"""What a pass came to: modules and dropouts; operators; and where the model draws in training."""
 
 
 class ElsewhereError(Exception):
@@ -137,7 +137,8 @@ class Runner:
     limit: int = 1 << 62
     """Draws that are wanted at once."""
     path: int = 0
-    """The modules that the last pass came to, in order, as one number."""
+    """The modules that the last pass came to, in order, as one number; as long as its way hangs on
+    no draw."""
     form: Any = None
     """The structure of the outputs."""
     kinds: list[Any] = field(default_factory=list)
@@ -168,15 +169,50 @@ class Runner:
             stack.enter_context(torch.no_grad())
             stack.enter_context(kernel.keyed(seed))
             self.path = 0
-            within = stack.enter_context(steering(self.model, director, self._began))
+            within = stack.enter_context(
+                steering(self.model, director, lambda path: self._began(path, recorder))
+            )
             within.begin_here()
             if recorder is not None:
-                recorder.noticed = lambda: director.mark(within.where())
+                recorder.noticed = lambda: director.mark(within.where()) if within.here else None
                 stack.enter_context(recorder)
             return director, self._called(draw, args, kwargs)
 
-    def _began(self, path: str) -> None:
-        self.path = hash((self.path, path))
+    def _began(self, path: str, recorder: Recorder | None) -> None:
+        if recorder is None or recorder.sure:
+            self.path = hash((self.path, path))
+
+    @property
+    def shapes(self) -> Any:
+        """Of the inputs."""
+        return tuple(x.shape for x in tensors((self.args, dict(self.kwargs))))
+
+    def trained(self) -> int:
+        """Where the model draws if all of it is in training, as one number.
+
+        A line that looks at the mode of a module leaves no other trace in evaluation mode.
+        """
+        opened = {path for path, _ in self.model.named_modules()}
+        plan = replace(self.plan, opened=opened)
+        probe = replace(self, plan=plan, key=0, left=None)
+        director = Probing(plan)
+        with (
+            leaving(self.model, opened, form=form_of(self.args, self.kwargs)),
+            suppress(DropkitError),  # it may need more inputs then
+        ):
+            probe.directed(0, Recorder(0, 0), director)
+        return hash(frozenset(director.keys))
+
+    def _follow(self, director: Directing, recorder: Recorder) -> None:
+        """Raise if the model goes another way than where its sites were looked for."""
+        plan, shapes = self.plan, self.shapes
+        here = hash((self.path, director.met)), recorder.route
+        told = recorder.told or not recorder.sure
+        unsure = told or here != plan.route or shapes not in plan.shapes
+        trained = self.trained() if unsure else plan.trained
+        if here != plan.route or trained != plan.trained:
+            raise ElsewhereError((*here, trained))
+        plan.shapes.add(shapes)
 
     def _called(self, draw: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         try:
@@ -196,9 +232,8 @@ class Runner:
             return chunk
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
-        route, routes = (self.path, recorder.route), self.plan.routes
-        if routes and not (route in routes or recorder.tape.why_not or self.anywhere):
-            raise ElsewhereError(route)
+        if not self.anywhere:
+            self._follow(director, recorder)
         leaves = self._begun(director, result)
         outputs = recorder.outputs(leaves)
         if recorder.tape.why_not:
@@ -209,24 +244,38 @@ class Runner:
 
     def _unlooked(self, draw: int) -> Chunk | None:
         """A first draw by the model itself, which is the fastest; None: it has to be looked at."""
+        plan = self.plan
+        if plan.asks or self.shapes not in plan.shapes:
+            return None
         director, result = self.directed(draw)
-        ways = {path for path, _ in self.plan.routes}
-        if self.path not in ways or any(not director.calls[x.number] for x in self.plan.active):
+        other = hash((self.path, director.met)) != plan.route[0]
+        if other or any(not director.calls[x.number] for x in plan.active):
             return None
         return Chunk(draw, 1, [_stacked(leaf) for leaf in self._begun(director, result)])
 
     def _begun(self, director: Directing, result: Any) -> list[Any]:
         """The outputs of the first draw, in order."""
-        self.calls |= director.calls
+        self._acted(director)
         self.bits = director.bits
         leaves, self.form = trees.tree_flatten(_plain(result))
         self.kinds = [_kind(leaf) for leaf in leaves]
         return leaves
 
+    def _acted(self, director: Directing) -> None:
+        """Note which sites acted in a pass."""
+        site = director.unshared
+        if site is not None:
+            raise SettingError(
+                "mask_scope: expected sites whose masks can be shared in each draw; "
+                f"{site.path or 'the model itself'} ({site.owner}) is come to more often in some, "
+                "or draws its own. Try mask_scope='element', or choose others with sites="
+            )
+        self.calls |= director.calls
+
     def loop(self, draw: int) -> Chunk:
         """A draw by the model itself."""
         director, result = self.directed(draw)
-        self.calls |= director.calls
+        self._acted(director)
         leaves, form = trees.tree_flatten(_plain(result))
         kinds = [_kind(leaf) for leaf in leaves]
         if form != self.form or kinds != self.kinds:

@@ -18,6 +18,7 @@ from dropkit.errors import DropkitWarning, SamplingError
 from dropkit.inspection.passes import tensors
 from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
+from dropkit.intercept.within import unfollowed
 from dropkit.kernel import Key
 from dropkit.posterior.choosing import Choice, Rates, form_of
 from dropkit.posterior.draws import Draws
@@ -30,6 +31,7 @@ from dropkit.posterior.options import (
     check_goal,
     check_model,
     check_names,
+    check_outputs,
     check_sites,
     check_ways,
 )
@@ -142,6 +144,7 @@ def sample(
     """
     inner = uncompiled(check_model(model))
     count, goal = check_count(draws, most), check_goal(draws, quantity, tolerance)
+    axis = check_outputs(outputs, class_axis)
     check_ways(strategy, memory)
     check_sites(sites, rates, insert, mask_scope, batch_axis, method)
     named = check_names(kwargs, keywords)
@@ -151,7 +154,7 @@ def sample(
     number = int(kernel.check_key(key))
     route: Route | None = None
     while True:
-        gathering = Gathering(keep, outputs, class_axis, watch=goal is not None)
+        gathering = Gathering(keep, outputs, axis, watch=goal is not None)
         try:
             with _ready(inner, inputs, named, asked, number, strategy, memory, route) as runner:
                 _gather(runner, gathering, count, goal)
@@ -198,7 +201,7 @@ def _ready(
 ) -> Iterator[Runner]:  # fmt: skip
     """A model that can be sampled; when the block ends it is what it was."""
     call = called(model, asked.method)
-    with deliberate():
+    with deliberate(), unfollowed():
         plan, way = prepared(model, args, kwargs, asked, route=route)
         form = form_of(args, kwargs)
         with leaving(model, plan.opened, plan.rates, form) as left:
@@ -250,6 +253,9 @@ def _still(
 ) -> None:
     """Say that nothing varies: an error, unless it may be by chance that all masks are the same."""
     draws = gathering.count
+    if gathering.is_empty:
+        _warn("the outputs are empty, and do not vary")
+        return
     chance = math.exp(sum(n * _alike(p, draws) for p, n in bits))
     if chance > _BY_CHANCE:
         _warn(
