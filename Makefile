@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling conformance conformance-triton reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster conformance conformance-triton reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -27,6 +27,9 @@ demo: $(VENV)/ready ## fit a network to a real table of 1,000 loans, and write i
 
 test: lint ## lint, types, layers, then every test, docstring example and README block
 	$(BIN)/python -m pytest
+
+test-cluster: $(VENV)/ready-cluster ## searches over a real PostgreSQL and two nodes of Ray, with workers killed (minutes)
+	CLUSTER=1 $(BIN)/python -m pytest tests/test_tuning_cluster.py
 
 lint: $(VENV)/ready ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -82,6 +85,9 @@ bench-population: $(VENV)/ready ## 32 networks as one computation against 32 loo
 bench-sampling: $(VENV)/ready-sampling ## Monte Carlo dropout beside its peers: what is sampled, and how fast (an hour); writes docs/sampling-benchmark.md
 	PYTHONPATH=$(VENV)/sampling GOMP_SPINCOUNT=5000 $(BIN)/python -m benchmarks.sampling --write docs/sampling-benchmark.md
 
+bench-search-scale: $(VENV)/ready-cluster ## a search by 1 to 8 workers over PostgreSQL and Ray, some killed (minutes); writes docs/tuning.md
+	$(BIN)/python -m benchmarks.search.scale --write docs/tuning.md
+
 clean: ## remove all that these targets made, .venv too
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -94,11 +100,15 @@ $(BIN)/python:
 # Stamps: installed again whenever the project's needs, or its C++, change.
 KERNELS := $(wildcard src/dropkit/kernel/native/*pp)
 $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) | $(BIN)/python
-	@$(PIP) --editable '.[tables,audit,onnx,dev]'
+	@$(PIP) --editable '.[tables,audit,tune,onnx,dev]'
 	@touch $@
 
 $(VENV)/ready-bench-kernel: $(VENV)/ready
-	@$(PIP) --editable '.[tables,audit,onnx,dev,bench-kernel]'
+	@$(PIP) --editable '.[tables,audit,tune,onnx,dev,bench-kernel]'
+	@touch $@
+
+$(VENV)/ready-cluster: $(VENV)/ready
+	@$(PIP) --editable '.[tables,audit,tune,onnx,dev,postgres,ray,bench-search]'
 	@touch $@
 
 # Apart from the rest, and without what they need: torchvision asks for a torch of its own.
@@ -116,5 +126,5 @@ $(VENV)/ready-sampling: $(VENV)/ready-bench-kernel
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready
-	@$(PIP) --editable '.[tables,audit,onnx,dev,bench]'
+	@$(PIP) --editable '.[tables,audit,tune,onnx,dev,bench]'
 	@touch $@

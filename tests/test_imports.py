@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "pandas", "sklearn", "matplotlib", "pyarrow", "rich", "numpy", "scipy"}
+HEAVY = {"torch", "pandas", "sklearn", "matplotlib", "pyarrow", "rich", "numpy", "scipy", "optuna"}
 
 IMPORT = "import dropkit"
 HELP = """
@@ -30,6 +30,7 @@ CASES = {
     "dropkit lint": HELP.format(arguments=["lint", "--isolated", __file__]),
     "dropkit predict --help": HELP.format(arguments=["predict", "--help"]),
     "dropkit audit --help": HELP.format(arguments=["audit", "--help"]),
+    "dropkit tune --help": HELP.format(arguments=["tune", "--help"]),
     "dropkit rules": HELP.format(arguments=["rules"]),
     "dropkit explain": HELP.format(arguments=["explain", "DK101"]),
 }

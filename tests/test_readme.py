@@ -20,6 +20,7 @@ MANUALS = {
     "fit.md": ("fit", "predict"),
     "audit.md": ("audit", "sites", "rules", "explain"),
     "lint.md": ("lint",),
+    "tuning.md": ("tune",),
 }
 """Pages of docs, and the commands whose options each of them lists."""
 

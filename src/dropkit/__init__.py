@@ -19,8 +19,10 @@ from dropkit.errors import (
     ModelFolderError,
     SamplingError,
     SettingError,
+    StudyError,
     TableError,
     TargetError,
+    TrialStopped,
 )
 
 __version__ = "0.4.0"
@@ -39,8 +41,10 @@ __all__ = [
     "ModelFolderError",
     "SamplingError",
     "SettingError",
+    "StudyError",
     "TableError",
     "TargetError",
+    "TrialStopped",
     "__version__",
     "accelerate",
     "audit",
@@ -54,6 +58,7 @@ __all__ = [
     "retune",
     "sample",
     "sampling_program",
+    "search",
     "sites",
     "testing",
 ]
@@ -70,6 +75,7 @@ _LATE = {
     "retune": "dropkit.posterior.retuning",
     "sample": "dropkit.posterior.sampling",
     "sampling_program": "dropkit.posterior.program",
+    "search": "dropkit.apps.tuning.searching",
     "sites": "dropkit.inspection.sitemap",
 }
 _ROOMS = {"ensemble", "functional", "nn", "testing"}
@@ -79,6 +85,7 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
     from dropkit.apps.guard import guard
+    from dropkit.apps.tuning.searching import search
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
     from dropkit.posterior.program import sampling_program

@@ -12,6 +12,9 @@
     │   └── ModelFolderError         a model folder that is damaged, altered or from another version
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
     ├── ConformanceError (AssertionError)  a dropout that does not do what it claims
+    ├── PlanError                    a model that does not drop at the rates of a plan
+    ├── StudyError                   a search that cannot go on; what was found is kept
+    ├── TrialStopped                 raised in a trial that is told to stop; no error of anyone's
     ├── DropoutInInferenceError      a dropout that acted while a guarded model predicted
     └── SamplingError                a model whose predictions do not vary, or cannot be sampled
 
@@ -59,6 +62,18 @@ class MissingExtraError(DropkitError, ImportError):
 
 class ConformanceError(DropkitError, AssertionError):
     """A dropout that does not do what it claims; the message is the evidence."""
+
+
+class PlanError(DropkitError):
+    """A model that does not drop at the rates of a plan; nothing of it was changed."""
+
+
+class StudyError(DropkitError):
+    """A search that cannot go on; what it found so far is kept."""
+
+
+class TrialStopped(DropkitError):
+    """Raised in a trial that is told to stop: no error of anyone's."""
 
 
 class DropoutInInferenceError(DropkitError):

@@ -25,13 +25,15 @@ try:
     from dropkit.apps.commands.predict import predict
     from dropkit.apps.commands.rules import rules
     from dropkit.apps.commands.sites import sites
-    from dropkit.errors import FolderError, InputError, MissingExtraError
+    from dropkit.apps.commands.tune import tune
+    from dropkit.errors import FolderError, InputError, MissingExtraError, StudyError
 except KeyboardInterrupt:  # most of the time before `main` goes by here
     sys.exit(130)
 
 _EXTRAS = {
     **dict.fromkeys(("pandas", "pyarrow", "sklearn", "safetensors", "matplotlib"), "tables"),
     **dict.fromkeys(("jinja2", "rich"), "audit"),
+    "optuna": "tune",
 }
 """What a package that is missing comes with."""
 
@@ -58,7 +60,7 @@ def execute(arguments: Sequence[str] | None = None, clock: Clock | None = None) 
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (InputError, FolderError, MissingExtraError) as error:
+    except (InputError, FolderError, MissingExtraError, StudyError) as error:
         _complain(str(error))
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
@@ -79,7 +81,7 @@ def dropkit() -> None:
     """Dropout done right: masks, a map and a judge for any model; networks from tables."""
 
 
-for command in (audit, explain, fit, lint, predict, rules, sites):
+for command in (audit, explain, fit, lint, predict, rules, sites, tune):
     dropkit.add_command(command)
 
 

@@ -10,6 +10,7 @@ from dropkit.records.findings import (
     Severity,
     SourceEdit,
 )
+from dropkit.records.knobs import Knob, KnobKind, Space
 from dropkit.records.shards import Shard
 from dropkit.records.sites import Kind as SiteKind
 from dropkit.records.sites import Measured, Neighbour, Place, Role, Site
@@ -48,6 +49,8 @@ __all__ = [
     "Fit",
     "Holdout",
     "Kind",
+    "Knob",
+    "KnobKind",
     "Measured",
     "Need",
     "Neighbour",
@@ -64,6 +67,7 @@ __all__ = [
     "Site",
     "SiteKind",
     "SourceEdit",
+    "Space",
     "Strange",
     "Task",
     "Trial",

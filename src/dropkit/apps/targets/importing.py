@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def factory_target(text: str, *, meta: bool) -> Target:
     """The model that a factory gives, made on the meta device if asked."""
     place, name = _parts(text)
-    module = _module(place)
+    module = module_at(place)
     found = attribute(module, name, place)
     model = _model(found, text, meta=meta)
     file = _file(found) or getattr(module, "__file__", None) or ""
@@ -34,7 +34,7 @@ def factory_target(text: str, *, meta: bool) -> Target:
 def called(text: str, *args: Any) -> Any:
     """What a function gives: example inputs, or what trains a model."""
     place, name = _parts(text)
-    function = attribute(_module(place), name, place)
+    function = attribute(module_at(place), name, place)
     if not callable(function):
         return function
     try:
@@ -69,7 +69,8 @@ def _example(text: str) -> str:
     return " or ".join(f"{of}:{name}" for name in made[:3] or ["factory"])
 
 
-def _module(place: str) -> ModuleType:
+def module_at(place: str) -> ModuleType:
+    """The module of that name, which may be the name of a file."""
     if place.endswith(".py"):
         place = _importable(Path(place))
     elif str(Path.cwd()) not in sys.path:

@@ -1,0 +1,70 @@
+"""Objectives that other processes import, and what the tests of the search share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dropkit.apps.tuning.trial import Trial
+
+TESTS = Path(__file__).parent
+SPACE: dict[str, Any] = {"x": (0.0, 1.0)}
+
+
+def bowl(trial: Trial) -> float:
+    return float((trial["x"] - 0.3) ** 2)
+
+
+def slow_bowl(trial: Trial) -> float:
+    """Notes where it runs, so that a test can count and kill."""
+    note(trial, "began")
+    time.sleep(0.1)
+    note(trial, "ended")
+    return bowl(trial)
+
+
+def note(trial: Trial, event: str) -> None:
+    """One line in the file that the test named: appended at once, so that it survives a kill."""
+    line = f"{event} {trial.number} {trial.seed} {os.getpid()} {int(trial.again)}\n"
+    handle = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def hangs_at_2(trial: Trial) -> float:
+    if trial.number == 2:
+        time.sleep(600)
+    return bowl(trial)
+
+
+def dies_at_2(trial: Trial) -> float:
+    """Once in number 2, and always in number 4."""
+    if trial.number == 4 or (trial.number == 2 and not trial.again):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return bowl(trial)
+
+
+def dies(trial: Trial) -> float:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0.0
+
+
+def search_elsewhere(code: str, **options: Any) -> subprocess.Popen[str]:
+    """A process that runs this code after the usual imports."""
+    head = "import dropkit, sys\nfrom tuning_objectives import *\n"
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", head + code],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
