@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from dropkit.inspection.evidence import Evidence, look
+from dropkit.inspection.ranges import Range, usual
 from dropkit.inspection.runs import Run
 from dropkit.intercept import uncompiled
 from dropkit.intercept.numbers import Number, nudged, numbers
@@ -34,6 +35,8 @@ class Lever:
     """-1: that attribute is what is kept."""
     at_call: bool
     """Whether the rate can be set at each call, whatever the model says."""
+    usual: Range | None = None
+    """The rates that are usual for what it is."""
     asked: float | None = None
     """None: the model's own."""
 
@@ -74,7 +77,7 @@ def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     held = list(numbers(inner))
     with nudged(held) as who:
         evidence = look(inner, args, kwargs, gradients=False)
-    return [_lever(run, who(run.site.rate or 0.0)) for run in _runs(evidence)]
+    return [_lever(run, who(run.site.rate or 0.0), usual(evidence, run)) for run in _runs(evidence)]
 
 
 def _runs(evidence: Evidence) -> Iterator[Run]:
@@ -84,14 +87,12 @@ def _runs(evidence: Evidence) -> Iterator[Run]:
             yield run
 
 
-def _lever(run: Run, moved: tuple[Number, int] | None) -> Lever:
+def _lever(run: Run, moved: tuple[Number, int] | None, usual: Range | None) -> Lever:
     number, sign = moved or (None, 1)
     rate = run.site.rate
     if number is not None:
         rate = round(number.value if sign > 0 else 1 - number.value, 12)
     holder = "" if number is None else number.path
     event = run.events[0]
-    at_call = event.call in _AT_CALL
-    return Lever(
-        replace(run.site, rate=rate, holder=holder), event.where.key, number, sign, at_call
-    )
+    site, at_call = replace(run.site, rate=rate, holder=holder), event.call in _AT_CALL
+    return Lever(site, event.where.key, number, sign, at_call, usual)

@@ -4,10 +4,10 @@ compiled, and a number that changes would have it compiled anew."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from dropkit.intercept.within import line_of
 
 Call = tuple[object, ...]
 """Line and instruction."""
+T = TypeVar("T")
+Drop = Callable[[Tensor, Tensor], Tensor]
+"""A dropout of a value at a rate, or at what stands for one."""
 
 
 @dataclass(eq=False)
@@ -51,31 +54,32 @@ class Turn:
             rate = self.tensors.get(call.arguments[name])
             if rate is None or not (call.is_attention or call.arguments["training"]):
                 return call.run()
-            return _attended(call, rate) if call.is_attention else dropped(call, rate)
+            return attended(call, rate) if call.is_attention else dropped(call, rate)
         there = self.asked.get(round(float(call.arguments[name]), 9))
-        if not there or not _is_of(self.module, sys._getframe(1)):
+        if not there or not is_of(self.module, sys._getframe(1)):
             return call.run()
-        return call.run(**{name: _chosen(there, sys._getframe(1))})
+        return call.run(**{name: chosen(there, sys._getframe(1))})
 
 
-def _is_of(module: nn.Module, frame: FrameType | None) -> bool:
+def is_of(module: nn.Module, frame: FrameType | None) -> bool:
     """Whether a module itself runs here, and not a part of it."""
     while frame is not None and not frame.f_code.co_qualname.startswith("Module._call_impl"):
         frame = frame.f_back
     return frame is not None and frame.f_locals.get("self") is module
 
 
-def _chosen(there: Mapping[Call, float], frame: FrameType) -> float:
-    rates = [*there.values()]
-    if len(set(rates)) == 1:
-        return rates[0]
+def chosen(there: Mapping[Call, T], frame: FrameType) -> T:
+    """Of what is known by the places of calls: what belongs to the call that is made here."""
+    known = [*there.values()]
+    if all(one is known[0] or one == known[0] for one in known):
+        return known[0]
     place, instruction = line_of(frame, lambda _: False)
     line = None if place is None else (place.file, place.line, place.function)
-    nowhere = (rate for call, rate in there.items() if call[0] is None)
-    return there.get((line, instruction), next(nowhere, rates[0]))
+    nowhere = (one for call, one in there.items() if call[0] is None)
+    return there.get((line, instruction), next(nowhere, known[0]))
 
 
-def _attended(call: Operation, rate: Tensor) -> Tensor:
+def attended(call: Operation, rate: Tensor, drop: Drop = dropout) -> Tensor:
     """Attention by its formula: torch's own takes no tensor for a rate."""
     given = call.arguments
     query, key, value = given["query"], given["key"], given["value"]
@@ -90,4 +94,4 @@ def _attended(call: Operation, rate: Tensor) -> Tensor:
     if mask is not None:
         is_bool = mask.dtype == torch.bool
         scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
-    return torch.matmul(dropout(scores.softmax(-1), rate), value)
+    return torch.matmul(drop(scores.softmax(-1), rate), value)
