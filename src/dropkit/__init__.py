@@ -17,6 +17,7 @@ from dropkit.errors import (
     InputError,
     MissingExtraError,
     ModelFolderError,
+    PlanError,
     SamplingError,
     SettingError,
     StudyError,
@@ -37,8 +38,11 @@ __all__ = [
     "DropoutRegressor",
     "FolderError",
     "InputError",
+    "LearnedRates",
     "MissingExtraError",
     "ModelFolderError",
+    "PlanError",
+    "RatePopulation",
     "SamplingError",
     "SettingError",
     "StudyError",
@@ -48,12 +52,14 @@ __all__ = [
     "__version__",
     "accelerate",
     "audit",
+    "disable",
     "ensemble",
     "fix",
     "functional",
     "guard",
     "load",
     "nn",
+    "rates",
     "restore",
     "retune",
     "sample",
@@ -66,11 +72,15 @@ __all__ = [
 _LATE = {
     "DropoutClassifier": "dropkit.apps.estimators",
     "DropoutRegressor": "dropkit.apps.estimators",
+    "LearnedRates": "dropkit.planning.learning",
+    "RatePopulation": "dropkit.planning.evolving",
     "accelerate": "dropkit.acceleration",
     "audit": "dropkit.rules.auditing",
+    "disable": "dropkit.planning.disabling",
     "fix": "dropkit.fixing",
     "guard": "dropkit.apps.guard",
     "load": "dropkit.apps.estimators",
+    "rates": "dropkit.planning.plan",
     "restore": "dropkit.acceleration",
     "retune": "dropkit.posterior.retuning",
     "sample": "dropkit.posterior.sampling",
@@ -88,6 +98,10 @@ if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a mi
     from dropkit.apps.tuning.searching import search
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
+    from dropkit.planning.disabling import disable
+    from dropkit.planning.evolving import RatePopulation
+    from dropkit.planning.learning import LearnedRates
+    from dropkit.planning.plan import rates
     from dropkit.posterior.program import sampling_program
     from dropkit.posterior.retuning import retune
     from dropkit.posterior.sampling import sample
