@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import fsdp
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import functional as F
 
 import dropkit
@@ -211,3 +214,30 @@ def test_a_model_may_sample_another_as_it_predicts(inner: nn.Module, own: bool) 
     assert all(site.calls == 1 for site in draws.sites)
     loop = dropkit.sample(model, x, draws=9, key=KEY, strategy="loop").samples
     torch.testing.assert_close(draws.samples, loop)
+
+
+# ---- models in shards
+
+
+@pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="torch has it since 2.6")
+def test_shards_are_refused_and_whole_tensors_are_sampled() -> None:
+    """Mutant: what fully_shard holds is compared as if it were whole, and is not put back."""
+    made = [nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 4)).eval() for _ in "ab"]
+    x = torch.randn(4, 8)
+    wanted = [dropkit.sample(model, x, draws=5, key=KEY).samples for model in made]
+    plain = [model(x).detach() for model in made]
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for model, reshards in zip(made, (True, False), strict=True):
+            fsdp.fully_shard(model, mesh=mesh, reshard_after_forward=reshards)
+            with torch.no_grad():
+                torch.testing.assert_close(model(x), plain[made.index(model)])
+        with pytest.raises(SettingError, match=r"0\.weight is a shard, DTensor"):
+            dropkit.sample(made[0], x, draws=5, key=KEY)
+        torch.testing.assert_close(dropkit.sample(made[1], x, draws=5, key=KEY).samples, wanted[1])
+        with torch.no_grad():
+            for model, value in zip(made, plain, strict=True):
+                torch.testing.assert_close(model(x), value)
+    finally:
+        dist.destroy_process_group()

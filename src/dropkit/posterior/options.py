@@ -42,7 +42,7 @@ def check_model(model: object) -> nn.Module:
         if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "device_mesh"):
             raise SettingError(
                 f"model: expected whole tensors; {name} is a shard, {type(tensor).__name__}. Try "
-                "a replica of the model"
+                "a replica that holds its full_tensor()"
             )
     return model
 
