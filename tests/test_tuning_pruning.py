@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -101,6 +102,13 @@ def test_more_is_better_where_it_is_said() -> None:
     mirrored = [done([(s, -v, e) for s, v, e in other.curve]) for other in OTHERS]
     bad = [(s, -v, e) for s, v, e in falling(1.5, pace=1.0)]
     assert stopped_at(bad, mirrored, -1) == stopped_at(falling(1.5, pace=1.0))
+
+
+def test_reports_are_compared_with_reports() -> None:
+    """A score may be another thing: an accuracy, where losses are reported."""
+    strange = [dataclasses.replace(other, score=-50.0) for other in OTHERS]
+    assert stopped_at(falling(0.43), strange) is None
+    assert stopped_at(falling(1.5, pace=1.0), strange) is not None
 
 
 def test_the_reason_says_where_it_was_going() -> None:

@@ -56,8 +56,8 @@ def hopeless(
         return ""
     known = [[(step, sign * score) for step, score, _ in other.curve] for other in done]
     grace = math.ceil(max(map(len, known)) / 2) if patience.grace is None else patience.grace
-    goal = median(sign * (other.score or 0.0) for other in done)
-    beyond = median(other.error or 0.0 for other in done)
+    goal = median(min(score for _, score in other) for other in known)  # a score may be another
+    beyond = median(other.curve[-1][2] or 0.0 for other in done)  # thing than what was reported
     hope = math.inf
     for count in range(len(curve) - patience.reports + 1, len(curve) + 1):
         if count <= max(grace, 2):
