@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm bench bench-audit bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster conformance conformance-triton reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm zoo-moves bench bench-audit bench-rates bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster conformance conformance-triton reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -53,6 +53,12 @@ zoo-mutants: $(VENV)/ready-bench-kernel ## put each rule's bug into 44 models, a
 
 zoo-timm: $(VENV)/ready-timm ## audit every model of timm (an hour); writes docs/census.md
 	PYTHONPATH=$(VENV)/timm $(BIN)/python -m benchmarks.zoo timm --write docs/census.md
+
+zoo-moves: $(VENV)/ready-bench-kernel ## move every rate of every text model of Transformers, and count (half an hour); writes docs/moves.md
+	$(BIN)/python -m benchmarks.zoo.moves torch transformers --write docs/moves.md
+
+bench-rates: $(VENV)/ready-bench-kernel ## what a plan of rates costs: to be made and proven, and at each step (a minute)
+	$(BIN)/python benchmarks/rates.py
 
 bench-audit: $(VENV)/ready-bench-kernel ## what an audit costs: Llama-3-70B's shape, ResNet-50 (a minute)
 	$(BIN)/python benchmarks/audit.py

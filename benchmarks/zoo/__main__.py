@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ LIBRARIES = {
     "transformers": transformers_subjects,
     "timm": timm_subjects,
 }
+Examine = Callable[[Subject], dict[str, Any]]
 CENSUS, MUTANTS = Path("build/zoo.jsonl"), Path("build/mutants.json")
 LONGEST = 120  # seconds for one model
 
@@ -78,12 +79,12 @@ def examined(subject: Subject) -> dict[str, Any]:
     except NotATextModel as why:
         return row | {"left_out": str(why)}
     except Exception as error:  # of the library: not what is looked at here
-        return row | {"left_out": f"cannot be built from its config: {_line(error)}"}
+        return row | {"left_out": f"cannot be built from its config: {line(error)}"}
     before, began = state(model), time.perf_counter()
     try:
         report = dropkit.audit(model, *args, example_kwargs=kwargs)
     except dropkit.SettingError as error:
-        return row | {"left_out": f"does not run on tokens alone: {_line(error)}"}
+        return row | {"left_out": f"does not run on tokens alone: {line(error)}"}
     row["seconds"] = round(time.perf_counter() - began, 2)
     row["class"] = type(model).__name__
     row["unchanged"] = unchanged(before, state(model))
@@ -98,7 +99,7 @@ def examined(subject: Subject) -> dict[str, Any]:
     return row
 
 
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:240]}"
 
 
@@ -106,7 +107,7 @@ class TooLong(BaseException):
     """A model that takes longer than it may."""
 
 
-def run(subjects: Iterator[Subject], out: Path) -> None:
+def run(subjects: Iterator[Subject], out: Path, examine: Examine = examined) -> None:
     done = {(row["library"], row["name"]) for row in rows(out)}
     signal.signal(signal.SIGALRM, _stop)
     for subject in subjects:
@@ -114,11 +115,11 @@ def run(subjects: Iterator[Subject], out: Path) -> None:
             continue
         signal.alarm(LONGEST)
         try:
-            row = examined(subject)
+            row = examine(subject)
         except TooLong:
             row = {"library": subject.library, "name": subject.name, "left_out": "takes too long"}
         except Exception as error:  # ours: this is what the zoo is for
-            row = {"library": subject.library, "name": subject.name, "crash": _line(error)}
+            row = {"library": subject.library, "name": subject.name, "crash": line(error)}
         finally:
             signal.alarm(0)
         with out.open("a", encoding="utf-8") as file:

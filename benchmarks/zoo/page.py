@@ -35,7 +35,7 @@ def _totals(rows: list[Row], looked: list[Row]) -> str:
         seen = [row for row in looked if row["library"] == library]
         cells = [
             library,
-            _version(library),
+            version(library),
             len(mine),
             len(seen),
             sum("left_out" in row for row in mine),
@@ -47,7 +47,7 @@ def _totals(rows: list[Row], looked: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _version(library: str) -> str:
+def version(library: str) -> str:
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
