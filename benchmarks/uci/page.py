@@ -29,6 +29,7 @@ def page(folder: Path) -> str:
     return TEXT.read_text("utf-8").format(
         verdict=verdict(complete),
         tables="\n\n".join("\n".join(table(complete, measure)) for measure in MEASURES),
+        misses="\n".join(misses(complete)),
         choices="\n".join(choices(complete)),
         made=made(complete),
         source=SOURCE,
@@ -48,9 +49,14 @@ def tested(record: Record) -> dict[int, tuple[float, float]]:
     return dict(sorted(scores.items())) if scores.keys() == splits else {}
 
 
+def of_splits(record: Record, measure: str) -> np.ndarray:
+    """What each split was tested with."""
+    return np.array(list(tested(record).values()))[:, list(MEASURES).index(measure)]
+
+
 def score(record: Record, measure: str) -> Score:
     """Mean over the splits, and its standard error as its publishers compute it."""
-    values = np.array(list(tested(record).values()))[:, list(MEASURES).index(measure)]
+    values = of_splits(record, measure)
     return Score(float(values.mean()), float(values.std() / len(values) ** 0.5))
 
 
@@ -90,6 +96,22 @@ def table(records: dict[str, Record], measure: str) -> Iterator[str]:
             f"| {published.title} | {paper} | {shown(theirs)} | {shown(ours)} "
             f"| {ahead:+.1f} | {word} |"
         )
+
+
+def misses(records: dict[str, Record]) -> Iterator[str]:
+    """What trails, by the error of the difference, and without the splits that are far out."""
+    for name, record in records.items():
+        for measure, (title, _) in MEASURES.items():
+            ours, theirs = score(record, measure), getattr(PUBLISHED[name], measure)
+            if lead(ours, theirs, measure) >= -1:
+                continue
+            both = Score(theirs.mean, float(np.hypot(ours.error, theirs.error)))
+            median = float(np.median(of_splits(record, measure)))
+            yield (
+                f"- {PUBLISHED[name].title}, {title.partition(',')[0]}: "
+                f"{-lead(ours, both, measure):.1f} standard errors of the difference behind; the "
+                f"median of our splits is {shown(Score(median, ours.error)).partition(' ')[0]}."
+            )
 
 
 def shown(one: Score) -> str:
