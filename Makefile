@@ -26,7 +26,7 @@ demo: $(VENV)/ready ## fit a network to a real table of 1,000 loans, and write i
 	@echo "Open build/demo/report.html in a browser."
 
 test: lint ## lint, types, layers, then every test, docstring example and README block
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 test-cluster: $(VENV)/ready-cluster ## searches over a real PostgreSQL and two nodes of Ray, with workers killed (minutes)
 	CLUSTER=1 $(BIN)/python -m pytest tests/test_tuning_cluster.py
