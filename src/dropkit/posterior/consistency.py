@@ -155,7 +155,13 @@ def logprob_consistency(
     KL penalty is unreliable and the ratios are not 1 in the first epoch.
     """
     check_model(model)
-    asked = _Asked(model, batch, tokens, shift)
+    return _compared(model, _Asked(model, batch, tokens, shift))
+
+
+# ---- passes
+
+
+def _compared(model: nn.Module, asked: _Asked) -> LogprobConsistency:
     with untouched(model), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         mode = _mode(model)
@@ -176,9 +182,6 @@ def logprob_consistency(
         drew_in_train=drew_in_train,
         drew_in_eval=drew_in_eval,
     )
-
-
-# ---- passes
 
 
 class _Asked:
