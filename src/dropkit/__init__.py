@@ -43,6 +43,7 @@ __all__ = [
     "ModelFolderError",
     "PlanError",
     "RatePopulation",
+    "RateSchedule",
     "SamplingError",
     "SettingError",
     "StudyError",
@@ -52,18 +53,24 @@ __all__ = [
     "__version__",
     "accelerate",
     "audit",
+    "callbacks",
+    "depth_ramp",
     "disable",
     "ensemble",
     "fix",
     "functional",
     "guard",
+    "insert",
     "load",
+    "logprob_consistency",
     "nn",
     "rates",
+    "recommend",
     "restore",
     "retune",
     "sample",
     "sampling_program",
+    "schedules",
     "search",
     "sites",
     "testing",
@@ -74,13 +81,18 @@ _LATE = {
     "DropoutRegressor": "dropkit.apps.estimators",
     "LearnedRates": "dropkit.planning.learning",
     "RatePopulation": "dropkit.planning.evolving",
+    "RateSchedule": "dropkit.planning.scheduling",
     "accelerate": "dropkit.acceleration",
     "audit": "dropkit.rules.auditing",
+    "depth_ramp": "dropkit.planning.depth",
     "disable": "dropkit.planning.disabling",
     "fix": "dropkit.fixing",
     "guard": "dropkit.apps.guard",
+    "insert": "dropkit.planning.insertion",
     "load": "dropkit.apps.estimators",
+    "logprob_consistency": "dropkit.posterior.consistency",
     "rates": "dropkit.planning.plan",
+    "recommend": "dropkit.planning.recommending",
     "restore": "dropkit.acceleration",
     "retune": "dropkit.posterior.retuning",
     "sample": "dropkit.posterior.sampling",
@@ -88,20 +100,25 @@ _LATE = {
     "search": "dropkit.apps.tuning.searching",
     "sites": "dropkit.inspection.sitemap",
 }
-_ROOMS = {"ensemble", "functional", "nn", "testing"}
+_ROOMS = {"callbacks", "ensemble", "functional", "nn", "schedules", "testing"}
 
 if TYPE_CHECKING:  # a checker sees the names themselves, and still reports a misspelt one
-    from dropkit import ensemble, functional, nn, testing
+    from dropkit import callbacks, ensemble, functional, nn, schedules, testing
     from dropkit.acceleration import accelerate, restore
     from dropkit.apps.estimators import DropoutClassifier, DropoutRegressor, load
     from dropkit.apps.guard import guard
     from dropkit.apps.tuning.searching import search
     from dropkit.fixing import fix
     from dropkit.inspection.sitemap import sites
+    from dropkit.planning.depth import depth_ramp
     from dropkit.planning.disabling import disable
     from dropkit.planning.evolving import RatePopulation
+    from dropkit.planning.insertion import insert
     from dropkit.planning.learning import LearnedRates
     from dropkit.planning.plan import rates
+    from dropkit.planning.recommending import recommend
+    from dropkit.planning.scheduling import RateSchedule
+    from dropkit.posterior.consistency import logprob_consistency
     from dropkit.posterior.program import sampling_program
     from dropkit.posterior.retuning import retune
     from dropkit.posterior.sampling import sample

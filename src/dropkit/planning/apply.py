@@ -146,16 +146,64 @@ def _switch(model: nn.Module, edit: Edit) -> Undo:
 def _replace(model: nn.Module, edit: Edit) -> Undo:
     outer, name, old = _held(model, edit.path)
     _stateless(old, edit.path)
-    room, _, kind = edit.to.rpartition(".")
-    made = getattr(import_module(room), kind, None) if room in _ROOMS else None
-    if made is None:
-        raise Refused(f"expected a class of {' or '.join(_ROOMS)}; got {edit.to!r}")
+    made = _class(edit.to)
     if type(old) is made and all(vars(old).get(k) == v for k, v in edit.arguments.items()):
-        raise Refused(f"{edit.path} is such a {kind} already")
+        raise Refused(f"{edit.path} is such a {made.__name__} already")
     new = made(**edit.arguments)
     _stateless(new, edit.to)
     outer._modules[name] = new.train(old.training)
     return lambda: outer._modules.update({name: old})
+
+
+def _class(name: str) -> Callable[..., nn.Module]:
+    room, _, kind = name.rpartition(".")
+    made: Callable[..., nn.Module] | None = (
+        getattr(import_module(room), kind, None) if room in _ROOMS else None
+    )
+    if made is None:
+        raise Refused(f"expected a class of {' or '.join(_ROOMS)}; got {name!r}")
+    return made
+
+
+INSERTED = "dropkit_dropout"
+"""The name that a dropout has in the layer before which it was put."""
+
+
+def _insert(model: nn.Module, edit: Edit) -> Undo:
+    """A part of the layer, which has no tensors and so no keys, and a hook that runs it first."""
+    module = _module(model, edit.path)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise Refused(f"{edit.path} is scripted: it is compiled, and takes no hooks")
+    if hasattr(module, INSERTED):
+        raise Refused(f"a dropout stands before {edit.path} already")
+    new = _class(edit.to)(**edit.arguments)
+    _stateless(new, edit.to)
+    module._modules[INSERTED] = new.train(module.training)
+    module.register_forward_pre_hook(_first, with_kwargs=True)
+    return lambda: take_out(module)
+
+
+def _first(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What comes into a layer is dropped by the part of it that was put in."""
+    drop: nn.Module = module._modules[INSERTED]  # type: ignore[assignment]
+    if args:
+        return (drop(args[0]), *args[1:]), kwargs
+    return args, {**kwargs, "input": drop(kwargs["input"])}
+
+
+def take_out(model: nn.Module) -> list[str]:
+    """Every dropout that was put in, of a copy of the model too; paths of the layers it was in."""
+    found = []
+    for path, module in model.named_modules():
+        if module._modules.pop(INSERTED, None) is not None:
+            found.append(path)
+        for number, hook in list(module._forward_pre_hooks.items()):
+            if hook is _first:
+                del module._forward_pre_hooks[number]
+                module._forward_pre_hooks_with_kwargs.pop(number, None)
+    return found
 
 
 def _exchange(model: nn.Module, edit: Edit) -> Undo:
@@ -243,5 +291,6 @@ _ACTIONS: dict[str, Callable[[nn.Module, Edit], Undo]] = {
     "replace": _replace,
     "exchange": _exchange,
     "move": _move,
+    "insert": _insert,
     "hold": _hold,
 }

@@ -34,6 +34,7 @@ Action = Literal[
     "exchange",  # two modules of one Sequential, `path` and `to`, whose order in it is turned
     "move",  # a module without tensors out of a Sequential, to after `to`, of it or of another
     "switch",  # the mode of the module at `path` and all within it; `to`: train or eval
+    "insert",  # a class `to`, made with `arguments`, before the layer `path`, whose part it becomes
     "hold",  # a plain list or dictionary of modules without tensors; `to`: ModuleList, ModuleDict
 ]
 """What an edit does. Keys of the state dictionary stay what they are, or it is refused."""
@@ -50,7 +51,7 @@ class Edit:
     """What it comes to, by the action: a number, a class such as dropkit.nn.Dropout2d, the path of
     another module, a mode."""
     arguments: Mapping[str, float | int | bool | str] = field(default_factory=dict)
-    """replace: what the class is made with."""
+    """replace, insert: what the class is made with."""
     safe: bool = True
     """Whether it can change nothing but what the finding is about."""
     says: str = ""
