@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm zoo-moves bench bench-audit bench-rates bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster conformance conformance-triton reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm zoo-moves bench bench-audit bench-rates bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster test-loops conformance conformance-triton reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -30,6 +30,9 @@ test: lint ## lint, types, layers, then every test, docstring example and README
 
 test-cluster: $(VENV)/ready-cluster ## searches over a real PostgreSQL and two nodes of Ray, with workers killed (minutes)
 	CLUSTER=1 $(BIN)/python -m pytest tests/test_tuning_cluster.py
+
+test-loops: $(VENV)/ready-loops ## schedules and log-probabilities in Lightning, Transformers and skorch as they are (a minute)
+	PYTHONPATH=$(VENV)/loops $(BIN)/python -m pytest tests/test_callbacks.py tests/test_consistency.py
 
 lint: $(VENV)/ready ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -129,6 +132,12 @@ PEERS_NEED := torchvision timm structlog einops h5py lightning lightning-utiliti
 	curvlinops-for-pytorch einconv unfoldnd torchseg opt-einsum
 $(VENV)/ready-sampling: $(VENV)/ready-bench-kernel
 	@$(PIP) --no-deps --target $(VENV)/sampling $(PEERS) $(PEERS_NEED)
+	@touch $@
+
+# As timm is, and for its reason.
+$(VENV)/ready-loops: $(VENV)/ready-bench-kernel
+	@$(PIP) --no-deps --target $(VENV)/loops lightning pytorch-lightning lightning-utilities torchmetrics \
+		skorch tabulate accelerate psutil
 	@touch $@
 
 $(VENV)/ready-bench: $(VENV)/ready

@@ -9,7 +9,7 @@ import copy
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dropkit.apps import callbacks
+import dropkit
+from dropkit import callbacks
 from dropkit.errors import MissingExtraError, SettingError
 from dropkit.planning.schedules import Schedule, early, linear
 from dropkit.planning.scheduling import RateSchedule
 
 FALLING = linear(0.5, 0.0, steps=8)
 ROWS = 12
-
-
-class Plan:
-    """The least that a schedule asks of a plan: it writes the rate of a model's one dropout."""
-
-    def __init__(self, model: Net) -> None:
-        self.model, self.asked = model, model.drop.p
-
-    def __getitem__(self, name: str) -> float:
-        if name != "hidden":
-            raise SettingError(f"no site is called {name}")
-        return self.asked
-
-    def update(self, rates: Mapping[str, float]) -> None:
-        self.asked = rates["hidden"]
-
-    def apply(self, *, prove: bool = True) -> None:
-        self.model.drop.p = self.asked
 
 
 class Net(nn.Module):
@@ -61,7 +44,7 @@ class Net(nn.Module):
 
 
 def schedule(net: Net, falling: Schedule = FALLING) -> RateSchedule:
-    return RateSchedule(Plan(net), {"hidden": falling})
+    return RateSchedule(dropkit.rates(net, torch.ones(2, 4)), {"hidden": falling})
 
 
 def expected(batches: int, accumulated: int = 1) -> list[float]:
@@ -70,7 +53,7 @@ def expected(batches: int, accumulated: int = 1) -> list[float]:
 
 def test_a_plain_loop_takes_two_lines() -> None:
     net = Net()
-    rates = RateSchedule(Plan(net), {"hidden": FALLING})
+    rates = schedule(net)
     for _ in range(10):
         net(torch.ones(2, 4)).sum().backward()
         rates.step()
@@ -320,7 +303,7 @@ def test_a_library_that_is_not_there_is_named(name: str) -> None:
         "        if name.partition('.')[0] in gone:\n"
         "            raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, No())\n"
-        "from dropkit.apps import callbacks\n"
+        "from dropkit import callbacks\n"
         f"callbacks.{name}(lambda model: None)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -330,7 +313,7 @@ def test_a_library_that_is_not_there_is_named(name: str) -> None:
 
 def test_no_library_is_loaded_before_a_callback_is_made() -> None:
     code = (
-        "import sys, dropkit.apps.callbacks\n"
+        "import sys, dropkit.callbacks\n"
         "print({'lightning', 'pytorch_lightning', 'transformers', 'skorch'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
