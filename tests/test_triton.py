@@ -33,7 +33,7 @@ compiled = pytest.mark.skipif(INTERPRETED or not INSTALLED, reason="needs Triton
 RATES = (0.0, 2.0**-40, 1e-9, 0.1, 0.25, 0.5, 0.9, 1 - 2.0**-40, 1.0)
 BASES = (0, 16, 5, (1 << 32) - 33, (1 << 37) + 13, (1 << 64) - 40)
 KEYS = (0, 7, -1, 0x0123456789ABCDEF, (1 << 64) - 3)
-SIZES = (4099, 1, 15, 513, 600, 1000)
+SIZES = (4099, 1, 15, 513, 3000, 1000)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -303,7 +303,7 @@ def test_nothing_to_do_and_what_has_no_kernel() -> None:
 @interpreted
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_the_interpreters_large_tiles_draw_the_same(rate: float) -> None:
-    """Wrong where the size of a tile decides bits; three tiles, the last in parts."""
+    """Wrong where the size of a tile decides bits."""
     n, base, key = 70_211, 5, 7
     x = torch.linspace(-3, 3, n)
     assert launch.tile(flat_calls.BLOCK, n) > flat_calls.BLOCK
@@ -318,10 +318,10 @@ def test_the_interpreters_large_tiles_draw_the_same(rate: float) -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("count", [1, 4095, 16_384, 16_385, 70_000, 1 << 25])
-def test_the_interpreters_tiles_are_a_gpus_up_to_four(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 4095, 8192, 8193, 70_000, 1 << 25])
+def test_the_interpreters_tiles_are_a_gpus_up_to_two(count: int) -> None:
     size = launch.tile(4096, count)
-    assert size == 4096 if count <= 4 * 4096 else 4096 < size <= 1 << 18
+    assert size == 4096 if count <= 2 * 4096 else 4096 < size <= 1 << 18
     assert launch.tiles(count, size) > 1 or count <= 4096
 
 

@@ -19,7 +19,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether kernels run as Python, an operation of numpy at a time, which is for tests."""
 
 _WORD = (1 << 32) - 1
-_TILES = 4
+_TILES = 2
 _LARGEST = 1 << 18  # elements of an interpreted tile; Triton takes 1 << 20
 
 
@@ -92,10 +92,10 @@ def tiles(count: int, size: int) -> int:
 
 
 def tile(size: int, count: int) -> int:
-    """The elements of a tile, of `count` in all: `size`; interpreted, at least a quarter of all.
+    """The elements of a tile, of `count` in all: `size`; interpreted, at least half of all.
 
-    The interpreter takes as long for a tile of 1,000 as for one of 10,000. Up to four tiles it has
-    those of a GPU; and of whatever is larger it has several, too.
+    The interpreter takes as long for a tile of 1,000 as for one of 10,000. Up to two tiles it has
+    those of a GPU; and of whatever is larger it has two or more.
     """
     if not INTERPRETED:
         return size
