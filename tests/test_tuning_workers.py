@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -14,13 +13,15 @@ import pytest
 
 import dropkit
 from dropkit.apps.tuning.liveness import life
-from dropkit.apps.tuning.results import Search
 from dropkit.errors import InputError, StudyError
 from tuning_objectives import (
     SPACE,
+    check_exact,
     dies,
     dies_at_2,
     hangs_at_2,
+    kill,
+    read,
     search_elsewhere,
     slow_bowl,
 )
@@ -34,31 +35,6 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.touch()
     monkeypatch.setenv("NOTES", str(path))
     return path
-
-
-def read(notes: Path) -> list[tuple[str, int, int, int, bool]]:
-    """What the trials noted: event, number, seed, process, whether it was made again."""
-    found = []
-    for line in notes.read_text().splitlines():
-        event, number, seed, pid, again = line.split()
-        found.append((event, int(number), int(seed), int(pid), again == "1"))
-    return found
-
-
-def check_exact(notes: Path, found: Search, trials: int) -> None:
-    """Each number once to its end; a second attempt only where the first was cut off; same seed."""
-    events = read(notes)
-    assert [trial.number for trial in found.trials] == list(range(trials))
-    ended = Counter(number for event, number, *_ in events if event == "ended")
-    began = Counter(number for event, number, *_ in events if event == "began")
-    assert all(trial.place in ("done", "failed") for trial in found.trials)
-    for trial in found.trials:
-        if trial.place == "done":
-            assert ended[trial.number] >= 1
-            assert began[trial.number] <= trial.attempts
-        else:
-            assert trial.attempts == 2, trial  # killed twice
-        assert {seed for _, number, seed, *_ in events if number == trial.number} <= {trial.seed}
 
 
 def test_many_workers_make_as_many_trials_as_were_asked_for(tmp_path: Path, notes: Path) -> None:
@@ -126,11 +102,6 @@ def test_workers_killed_at_random_lose_nothing(tmp_path: Path, notes: Path) -> N
     assert len(shot) == 6
     found = dropkit.search(slow_bowl, space=SPACE, trials=24, out=out, resume=True)
     check_exact(notes, found, 24)
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_search_whose_head_is_killed_leaves_no_workers_and_goes_on(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from dropkit.apps.tuning.results import Search
 from dropkit.apps.tuning.trial import Trial
 
 TESTS = Path(__file__).parent
@@ -23,7 +26,7 @@ def bowl(trial: Trial) -> float:
 def slow_bowl(trial: Trial) -> float:
     """Notes where it runs, so that a test can count and kill."""
     note(trial, "began")
-    time.sleep(0.1)
+    time.sleep(float(os.environ.get("SLOW", "0.1")))
     note(trial, "ended")
     return bowl(trial)
 
@@ -68,3 +71,33 @@ def search_elsewhere(code: str, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         **options,
     )
+
+
+def read(notes: Path) -> list[tuple[str, int, int, int, bool]]:
+    """What the trials noted: event, number, seed, process, whether it was made again."""
+    found = []
+    for line in notes.read_text().splitlines():
+        event, number, seed, pid, again = line.split()
+        found.append((event, int(number), int(seed), int(pid), again == "1"))
+    return found
+
+
+def check_exact(notes: Path, found: Search, trials: int) -> None:
+    """Each number once to its end; a second attempt only where the first was cut off; same seed."""
+    events = read(notes)
+    assert [trial.number for trial in found.trials] == list(range(trials))
+    ended = Counter(number for event, number, *_ in events if event == "ended")
+    began = Counter(number for event, number, *_ in events if event == "began")
+    assert all(trial.place in ("done", "failed") for trial in found.trials)
+    for trial in found.trials:
+        if trial.place == "done":
+            assert ended[trial.number] >= 1
+            assert began[trial.number] <= trial.attempts
+        else:
+            assert trial.attempts == 2, trial  # killed twice
+        assert {seed for _, number, seed, *_ in events if number == trial.number} <= {trial.seed}
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ which all nodes have to reach, and is the same that other engines work on.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -132,8 +133,10 @@ def _run(work: Work, path: list[str]) -> None:
     """A task: a worker in Ray's process, or beside it where a trial may have to be killed."""
     sys.path.extend(place for place in path if place not in sys.path)
     if work.timeout is None:
-        Shift(work).serve()
+        with contextlib.closing(Register(work.terms)) as register:
+            Shift(work, register).serve()
         return
     from dropkit.apps.tuning.workers import Crew
 
-    Crew(work, Register(work.terms), 1).serve(lambda: False, lambda: None)
+    with contextlib.closing(Register(work.terms)) as register:
+        Crew(work, register, 1).serve(lambda: False, lambda: None)

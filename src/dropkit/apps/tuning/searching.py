@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -118,7 +119,11 @@ class _How:
 def _run(work: Work, how: _How) -> Search:
     with explained(Path(work.out)):
         Path(work.out).mkdir(parents=True, exist_ok=True)
-    register = Register(work.terms)
+    with contextlib.closing(Register(work.terms)) as register:
+        return _served(work, how, register)
+
+
+def _served(work: Work, how: _How, register: Register) -> Search:
     if not how.resume:
         register.refuse_if_begun()
     ended = [trial.number for trial in register.tried(register.ledger(work.wanted)) if trial.ended]

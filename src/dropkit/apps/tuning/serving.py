@@ -86,10 +86,12 @@ class Shift:
                 continue
             wait = _WAITS[0]
             self._said("began", claim.attempt)
-            self._bench.run(claim, objective)
-            self._keeper.tidy(found(self._work, self._register))
+            ended = self._bench.run(claim, objective)
+            if self._keeper.files():
+                self._keeper.tidy(found(self._work, self._register))
             self._said("ended", claim.attempt)
-            give_up_if_all_fail(self._work, self._register)
+            if ended is None or ended.place == "failed":
+                give_up_if_all_fail(self._work, self._register)
 
 
 def found(work: Work, register: Register, ended: str = "") -> Search:

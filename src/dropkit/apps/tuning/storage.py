@@ -22,6 +22,8 @@ T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds for which a storage that does not answer is asked again: a database's restart."""
 
+_ENGINE = "dropkit_engine"
+
 _WAITS = (0.1, 5.0)
 """Seconds between two attempts: the first, and the longest."""
 
@@ -35,8 +37,16 @@ def open_storage(url: str, patience: float = PATIENCE) -> BaseStorage:
     require_optuna()
     with calm():
         if "://" not in url:
-            return _patient(_journal(Path(url)), url, patience)
+            return _journal(Path(url))  # a disk that does not write will not do so in a minute
         return _patient(_asked(lambda: _database(url), url, patience), url, patience)
+
+
+def close(storage: BaseStorage) -> None:
+    """Let go of a storage's connections."""
+    engine = getattr(storage, _ENGINE, None)
+    if engine is not None:
+        storage.remove_session()
+        engine.dispose()
 
 
 def require_optuna() -> None:
@@ -154,8 +164,9 @@ def _patient(inner: BaseStorage, url: str, patience: float) -> BaseStorage:
         return method
 
     names = [name for name in vars(BaseStorage) if not name.startswith("_")]
-    made = type("PatientStorage", (BaseStorage,), {name: passed_on(name) for name in names})
-    return made()  # type: ignore[no-any-return]
+    parts: dict[str, Any] = {name: passed_on(name) for name in names}
+    parts[_ENGINE] = getattr(getattr(inner, "_backend", None), "engine", None)
+    return type("PatientStorage", (BaseStorage,), parts)()  # type: ignore[no-any-return]
 
 
 def _first_line(error: BaseException) -> str:

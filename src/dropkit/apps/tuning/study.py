@@ -25,7 +25,7 @@ from dropkit.apps.tuning.ledger import (
 from dropkit.apps.tuning.liveness import Watch, life, signature
 from dropkit.apps.tuning.results import Direction, Tried
 from dropkit.apps.tuning.spaces import asked, defaults, fixed
-from dropkit.apps.tuning.storage import calm, hidden, open_storage
+from dropkit.apps.tuning.storage import calm, close, hidden, open_storage
 from dropkit.errors import SettingError, StudyError
 from dropkit.records import Space
 
@@ -80,10 +80,18 @@ class Register:
         self.terms = terms
         self._watch = Watch()
         self._storage: BaseStorage = open_storage(terms.storage, terms.patience)
-        with calm():
-            self._study: Study = _opened(self._storage, terms)
-        self._id = self._storage.get_study_id_from_name(terms.name)
-        self._check()
+        try:
+            with calm():
+                self._study: Study = _opened(self._storage, terms)
+            self._id = self._storage.get_study_id_from_name(terms.name)
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        close(self._storage)
 
     def _check(self) -> None:
         mark = self._storage.get_study_user_attrs(self._id).get(_MARK)
@@ -126,16 +134,22 @@ class Register:
 
     def claim(self, wanted: float) -> Claim | None:
         """Take the next trial, if there is one to be taken now."""
-        self.bury(wanted)
         ledger = self.ledger(wanted)
-        for orphan in ledger.orphans:
+        if self._put_up(ledger):
+            ledger = self.ledger(wanted)
+        return next(filter(None, (self._take(ledger, waiting) for waiting in ledger.waiting)), None)
+
+    def _put_up(self, ledger: Ledger) -> bool:
+        """See that there is something to take; whether anything was added."""
+        orphans = [*self._bury(ledger), *ledger.orphans]
+        for orphan in orphans:
             params = orphan.system_attrs.get("fixed_params", {}) | orphan.params
             self._study.enqueue_trial(params, user_attrs={RETRY: orphan.number})
-        if not ledger.orphans and not ledger.waiting and ledger.missing:
+        lacking = not orphans and not ledger.waiting and ledger.missing
+        if lacking:
             first = defaults(self.terms.space) if not ledger.numbers else {}
             self._study.enqueue_trial(fixed(self.terms.space, first))
-        ledger = self.ledger(wanted)
-        return next(filter(None, (self._take(ledger, waiting) for waiting in ledger.waiting)), None)
+        return bool(orphans) or lacking
 
     def _take(self, ledger: Ledger, waiting: FrozenTrial) -> Claim | None:
         """Take an attempt and sign it; None if another process was quicker."""
@@ -237,10 +251,16 @@ class Register:
 
     def bury(self, wanted: float) -> None:
         """End the attempts whose workers have died."""
-        for attempt in self.ledger(wanted).running:
+        self._bury(self.ledger(wanted))
+
+    def _bury(self, ledger: Ledger) -> list[FrozenTrial]:
+        """End the attempts whose workers have died; those that are to be made again."""
+        buried = []
+        for attempt in ledger.running:
             why = self._death(attempt)
-            if why:
-                self.give_up(Claim(attempt._trial_id, -1, {}, 0, False), why)
+            if why and self.give_up(Claim(attempt._trial_id, -1, {}, 0, False), why):
+                buried.append(attempt)
+        return [attempt for attempt in buried if RETRY not in attempt.user_attrs]
 
     def _death(self, attempt: FrozenTrial) -> str:
         """What its worker died of; empty while it lives, as far as can be told."""
