@@ -258,6 +258,28 @@ def test_a_compiled_model_drops_and_knows_its_mode() -> None:
     assert torch.equal(compiled(X), model(X))
 
 
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without it")
+def test_a_wrapped_model_drops_and_keeps_its_keys() -> None:
+    model = mlp()
+    keys = list(model.state_dict())
+    insert(model, 0.5, X)
+    torch.distributed.init_process_group(
+        "gloo",
+        store=torch.distributed.HashStore(),  # type: ignore[attr-defined]
+        rank=0,
+        world_size=1,
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        assert list(wrapped.module.state_dict()) == keys
+        wrapped(X).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        assert zeros(model, X) > 500
+        assert not torch.equal(wrapped(X), wrapped(X))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_gradients_come_through_what_was_kept() -> None:
     model = mlp()
     insert(model, {"4": 0.5}, X)

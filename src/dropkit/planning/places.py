@@ -61,7 +61,8 @@ class Place:
 def places(evidence: Evidence, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Place]:
     """The layers of a model that are fed by something, in the order in which they run."""
     trace = evidence.passes.train[0]
-    shapes = _shapes(evidence.model, args, kwargs)
+    recurs = any(isinstance(module, _RECURRENT) for module in evidence.model.modules())
+    shapes = _shapes(evidence.model, args, kwargs) if recurs else {}
     fed: dict[str, list[_Fed]] = defaultdict(list)
     for node in trace.nodes:
         for one in _fed(evidence, trace, node):
@@ -130,7 +131,7 @@ def _place(
         sequence = evidence.module(recurrent.path)
     if sequence is not None:
         how, batch_first = "locked", bool(getattr(sequence, "batch_first", False))
-    site = _site(trace, first, how, shape or ())
+    site = _site(trace, first, how, shape or _shape(first))
     return Place(
         path=first.path,
         role="conv" if axes and site.role != "input" else site.role,
@@ -142,6 +143,14 @@ def _place(
         refused=next(filter(None, (_objection(trace, call) for call in calls)), "")
         or _in_steps(calls),
     )
+
+
+def _shape(call: _Fed) -> tuple[int, ...]:
+    """Of what comes in: of what was flattened on the way, rows of features."""
+    shape = call.x.shape
+    if isinstance(call.module, nn.Linear) and shape[-1:] != (call.module.in_features,):
+        return *shape[:1], call.module.in_features
+    return shape
 
 
 def _is_usual(call: _Fed) -> bool:
@@ -188,7 +197,7 @@ def _in_steps(calls: Sequence[_Fed]) -> str:
     """Why a layer may not drop that runs in a loop over time: each step would have another mask."""
     earlier: set[int] = set()
     for call in calls:
-        if any(id(node) in earlier for node in before(call.x)):
+        if earlier and any(id(node) in earlier for node in before(call.x)):
             return "it runs in steps, of which each would have another mask"
         earlier.add(id(call.node))
     return ""
