@@ -31,6 +31,17 @@ def slow_bowl(trial: Trial) -> float:
     return bowl(trial)
 
 
+def meets(trial: Trial) -> float:
+    """Does not end before as many processes as MEET says have begun a trial."""
+    note(trial, "began")
+    deadline = time.monotonic() + 120
+    while len({pid for *_, pid, _ in read(Path(os.environ["NOTES"]))}) < int(os.environ["MEET"]):
+        assert time.monotonic() < deadline, "the others did not come"
+        time.sleep(0.01)
+    note(trial, "ended")
+    return bowl(trial)
+
+
 def note(trial: Trial, event: str) -> None:
     """One line in the file that the test named: appended at once, so that it survives a kill."""
     line = f"{event} {trial.number} {trial.seed} {os.getpid()} {int(trial.again)}\n"
