@@ -247,6 +247,56 @@ def test_a_rate_that_nothing_moves_is_said_with_its_line() -> None:
         plan[f"@{line}"] = 0.1
 
 
+class Skipping(nn.Module):
+    """Its layers are left out at random, and the second expert sees what is negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layerdrop, self.layers = 0.0, nn.ModuleList(nn.Dropout(0.1) for _ in range(3))
+        self.experts = nn.ModuleList(nn.Dropout(0.1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if not self.training or torch.rand([]) >= self.layerdrop:
+                x = layer(x)
+        return self.experts[0](x) if x.sum() > 0 else self.experts[1](x)
+
+
+def test_layers_that_are_left_out_at_random_are_waited_for() -> None:
+    """Caught: a proof of one pass, in which half of the layers did not run."""
+    plan = planned(Skipping())
+    plan.update({"path": 0.5, "layers": 0.3})
+    done = plan.apply()
+    assert done.proof is not None
+    assert not done.proof.unseen
+    assert {row.drawn for row in done.proof.rows if "layers" in row.name} == {65_536}
+
+
+def test_what_did_not_run_is_said() -> None:
+    model = Skipping()
+    plan = planned(model, X.abs())
+    plan["experts"] = 0.4
+    assert plan.apply().proof is not None
+    plan._inputs = (-X.abs() - 1,), {}
+    with pytest.warns(DropkitWarning, match=r"did not run: experts\.0 \(dropout\)"):
+        plan.apply()
+
+
+def test_a_model_that_cannot_run_at_these_rates_is_given_back() -> None:
+    class Picky(nn.Dropout):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.p > 0.5:
+                raise TypeError("too high for me")
+            return super().forward(x)
+
+    model = nn.Sequential(Picky(0.1))
+    plan = planned(model)
+    plan["0"] = 0.9
+    with pytest.raises(PlanError, match="it raised TypeError: too high for me"):
+        plan.apply()
+    assert model[0].p == 0.1
+
+
 # ---- names
 
 

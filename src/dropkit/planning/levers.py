@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.inspection.evidence import Evidence, look
+from dropkit.errors import SettingError
+from dropkit.inspection.evidence import Evidence, explained, look
 from dropkit.inspection.ranges import Range, usual
 from dropkit.inspection.runs import Run
 from dropkit.intercept import uncompiled
@@ -77,6 +78,9 @@ def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     held = list(numbers(inner))
     with nudged(held) as who:
         evidence = look(inner, args, kwargs, gradients=False)
+    trained = evidence.passes.train[0]
+    if trained.failed is not None:
+        raise SettingError(explained(trained.failed, trained)) from trained.failed
     return [_lever(run, who(run.site.rate or 0.0), usual(evidence, run)) for run in _runs(evidence)]
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from dropkit.errors import DropkitWarning, PlanError, SettingError
 from dropkit.inspection.names import fitting, nearest
+from dropkit.inspection.passes import said
 from dropkit.intercept import uncompiled
 from dropkit.planning import text
 from dropkit.planning.levers import Lever, found
@@ -243,12 +244,25 @@ class Plan:
         if prove:
             try:
                 proven = self.prove()
+            except Exception as error:
+                self.restore()
+                raise PlanError(
+                    f"expected a model that runs in training mode at the rates asked; it raised "
+                    f"{said(error)}. It was given back as it was"
+                ) from error
             except BaseException:
                 self.restore()
                 raise
             if not proven.holds:
                 self.restore()
                 raise PlanError(_failed(proven))
+            if proven.unseen:
+                names = ", ".join(row.name for row in proven.unseen[:5])
+                warnings.warn(
+                    f"moved and not proven, since they did not run: {names}",
+                    DropkitWarning,
+                    stacklevel=2,
+                )
         return Applied(self, self._moved.touched, proven)
 
     @contextmanager
