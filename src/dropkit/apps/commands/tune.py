@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,6 +54,12 @@ if TYPE_CHECKING:
 @click.option(
     "--keep", default=3, show_default=True, metavar="N", help="Best trials whose weights are kept."
 )
+@click.option(
+    "--ablate",
+    default=0,
+    metavar="N",
+    help="At the end, try the best setting again and without each knob, N times each.",
+)
 @click.option("--no-stopping", is_flag=True, help="Let every trial come to its end.")
 @click.option("--key", default=0, show_default=True, help="Names the random draws.")
 @click.option("--quiet", is_flag=True, help="Print nothing unless something is wrong.")
@@ -73,8 +80,10 @@ def tune(objective: str, time_: str | None, quiet: bool, **options: Any) -> int:
         raise SettingError("expected --trials, --time, or both; got neither")
     with interrupts() as stop:
         found = _search(objective, time_, quiet, stop, options)
+    report = _report(found)
     if not quiet:
         _conclude(found, objective, options)
+        click.echo(f"Report: {report}" if isinstance(report, Path) else report, err=True)
     return INTERRUPTED if found.ended == "stopped" else DONE
 
 
@@ -105,6 +114,21 @@ def _search(
         )
     finally:
         tell.close()
+
+
+def _report(found: Search) -> Path | str:
+    """Write the page; where it stands, or why there is none."""
+    from dropkit.apps.saving import write_file
+
+    try:
+        from dropkit.apps.tuning.report import render
+
+        page = render(found)
+    except ModuleNotFoundError as error:  # the search is done: this must not undo it
+        return f'No report: that needs {error.name}; try: pip install "dropkit[tune]"'
+    path = Path(found.out) / "report.html"
+    write_file(path, page.encode())
+    return path
 
 
 def _conclude(found: Search, objective: str, options: dict[str, Any]) -> None:

@@ -40,6 +40,40 @@ class Tried:
         return self.place in ("done", "stopped", "failed")
 
 
+_STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+"""Student's t for 95 %, two-sided, with 1, 2, 3... degrees of freedom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a knob was worth: how much worse the score is without it."""
+
+    knob: str
+    value: Any
+    """In the best setting."""
+    instead: Any
+    """In its place."""
+    loss: float
+    """By which the score is worse; below 0: it is better."""
+    error: float | None
+    """The standard error of that; None: of one pair it is not known."""
+    pairs: int
+
+    @property
+    def margin(self) -> float | None:
+        """Half of its 95 % interval, by Student's t: few pairs are worth little."""
+        if self.error is None:
+            return None
+        freedom = self.pairs - 1
+        factor = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else 1.96 + 2.6 / freedom
+        return factor * self.error
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is more than chance."""
+        return self.margin is not None and abs(self.loss) > self.margin
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search: its space, its direction, and all that was tried."""
@@ -55,6 +89,8 @@ class Search:
     """For the trials whose weights are kept, their files."""
     ended: str = ""
     """Why it ended before all trials were done; empty: it did not."""
+    worths: tuple[Worth, ...] = ()
+    """What each knob was worth, where that was asked for."""
 
     def of(self, place: Place) -> tuple[Tried, ...]:
         """The trials that came to this."""

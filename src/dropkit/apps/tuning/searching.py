@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from dropkit.apps.saving import explained
+from dropkit.apps.tuning.ablating import ablation, worths
 from dropkit.apps.tuning.pruning import Patience
 from dropkit.apps.tuning.ranks import conduct, several
 from dropkit.apps.tuning.results import Direction, Search
@@ -44,6 +45,7 @@ def search(
     stopping: Patience | None = Patience(),  # noqa: B008  frozen
     keep: int = 3,
     failures: int = 5,
+    ablate: int = 0,
     silence: float = 60.0,
     patience: float = 60.0,
     key: int = 0,
@@ -71,6 +73,8 @@ def search(
         stopping: when a trial is stopped early; None: never.
         keep: of how many of the best trials weights are kept.
         failures: trials that fail before any succeeds, until the search is given up.
+        ablate: how often the best setting is tried again, and without each of its knobs, at the
+            end, to say what each was worth.
         silence: seconds without a sign of life until a worker elsewhere counts as dead.
         patience: seconds for which a storage that does not answer is asked again.
         key: names the draws: what is asked first, and the seed of each trial.
@@ -97,7 +101,7 @@ def search(
     work = Work(
         objective, terms, str(folder), trials, left, keep, stopping, failures, timeout=timeout
     )
-    how = _How(engine, address, workers, resume, watch, stop or (lambda: False))
+    how = _How(engine, address, workers, resume, ablate, watch, stop or (lambda: False))
     _check(work, how, storage)
     if several():
         return conduct(load(objective), lambda mine: _run(replace(work, objective=mine), how))
@@ -112,6 +116,7 @@ class _How:
     address: str | None
     workers: int | None
     resume: bool
+    ablate: int
     watch: Callable[[Search], object] | None
     stop: Callable[[], bool]
 
@@ -119,6 +124,15 @@ class _How:
 def _run(work: Work, how: _How) -> Search:
     with explained(Path(work.out)):
         Path(work.out).mkdir(parents=True, exist_ok=True)
+    search = _opened(work, how)
+    without = ablation(search, work, how.ablate) if how.ablate and not search.ended else None
+    if without is None:
+        return search
+    ablated = _opened(without, replace(how, resume=True))
+    return replace(search, worths=worths(search, ablated))
+
+
+def _opened(work: Work, how: _How) -> Search:
     with contextlib.closing(Register(work.terms)) as register:
         return _served(work, how, register)
 
@@ -178,8 +192,8 @@ def _check(work: Work, how: _How, storage: str | None) -> None:
     ):
         if span is not None and not span > 0:
             raise SettingError(f"{name}: expected seconds above 0; got {span!r}")
-    if work.keep < 0 or work.failures < 1:
-        raise SettingError("expected keep of 0 or more, and failures of 1 or more")
+    if work.keep < 0 or work.failures < 1 or how.ablate < 0:
+        raise SettingError("expected keep and ablate of 0 or more, and failures of 1 or more")
     if several() and ((how.workers or 1) > 1 or work.timeout or how.engine != "local"):
         raise SettingError(
             "expected one worker, no timeout and engine='local' within torch.distributed: its "

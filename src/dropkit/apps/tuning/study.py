@@ -54,9 +54,15 @@ class Terms:
     patience: float = 60.0
     """Seconds for which a storage that does not answer is asked again."""
 
+    queue: tuple[dict[str, Any], ...] = ()
+    """Settings that the first numbers have; the search asks for those after them."""
+    repeats: int = 0
+    """If above 0, numbers that differ by as many share a seed, so that pairs can be compared."""
+
     def seed(self, number: int) -> int:
         """32 bits that belong to a number of the search: in a second attempt they are the same."""
-        digest = hashlib.blake2b(f"{self.key}:{number}".encode(), digest_size=4).digest()
+        place = number % self.repeats if self.repeats else number
+        digest = hashlib.blake2b(f"{self.key}:{place}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big")
 
 
@@ -143,12 +149,10 @@ class Register:
         """See that there is something to take; whether anything was added."""
         orphans = [*self._bury(ledger), *ledger.orphans]
         for orphan in orphans:
-            params = orphan.system_attrs.get("fixed_params", {}) | orphan.params
-            self._study.enqueue_trial(params, user_attrs={RETRY: orphan.number})
+            self._study.enqueue_trial(orphan.params, user_attrs={RETRY: orphan.number})
         lacking = not orphans and not ledger.waiting and ledger.missing
         if lacking:
-            first = defaults(self.terms.space) if not ledger.numbers else {}
-            self._study.enqueue_trial(fixed(self.terms.space, first))
+            self._study.enqueue_trial({})
         return bool(orphans) or lacking
 
     def _take(self, ledger: Ledger, waiting: FrozenTrial) -> Claim | None:
@@ -171,6 +175,12 @@ class Register:
     def _asked(self, attempt: int, number: int) -> dict[str, Any]:
         import optuna
 
+        space, queue = self.terms.space, self.terms.queue
+        given = queue[number] if number < len(queue) else {} if number else defaults(space)
+        if given:
+            before = self._storage.get_trial(attempt).system_attrs.get("fixed_params", {})
+            both = fixed(space, given) | before  # a second attempt has what the first one was asked
+            self._storage.set_trial_system_attr(attempt, "fixed_params", both)
         with calm():
             sampler = optuna.samplers.TPESampler(
                 multivariate=True,
@@ -184,7 +194,7 @@ class Register:
                 sampler=sampler,
                 pruner=optuna.pruners.NopPruner(),
             )
-            return asked(self.terms.space, optuna.trial.Trial(study, attempt))
+            return asked(space, optuna.trial.Trial(study, attempt))
 
     # ---- while it runs
 

@@ -47,7 +47,7 @@ def line(trial: Tried, best: bool) -> str:
 def sentences(search: Search) -> list[str]:
     """The best setting, how sure that is, what failed, and the one next step."""
     said = [*_about_best(search), *_about_others(search)]
-    return [*said, _next(search)]
+    return [*said, *_about_worths(search), _next(search)]
 
 
 def reasons(search: Search) -> list[tuple[str, int]]:
@@ -103,6 +103,23 @@ def _about_others(search: Search) -> list[str]:
     return said
 
 
+def _about_worths(search: Search) -> list[str]:
+    """What is sure of the ablation."""
+    sure = [w for w in search.worths if w.sure]
+    said = [
+        f"{'without' if w.instead == search.space[w.knob].off else f'with {shown(w.instead)} for'} "
+        f"{w.knob} it is {'worse' if w.loss > 0 else 'better'} by {shown(abs(w.loss))} "
+        f"± {shown(w.margin)}"
+        for w in sure
+    ]
+    if not search.worths:
+        return []
+    rest = [w.knob for w in search.worths if w not in sure]
+    parts = [f"Tried again {search.worths[0].pairs} times, {'; '.join(said)}."] * bool(said)
+    parts += [f"What it would lose without {', '.join(rest)} is within chance."] * bool(rest)
+    return parts
+
+
 def next_step(search: Search) -> str:
     """The one thing to do next."""
     best, trials = search.best, len(search.trials)
@@ -112,6 +129,9 @@ def next_step(search: Search) -> str:
         return "continue the search: it ended before its trials were done"
     if 4 * len(search.of("failed")) > trials:
         return "look at why a quarter of the trials failed, and narrow the ranges that fail"
+    hurt = [worth for worth in search.worths if worth.sure and worth.loss < 0]
+    if hurt:
+        return f"set {hurt[-1].knob} to {shown(hurt[-1].instead)}: the best setting is better so"
     edges = at_an_edge(search)
     if edges:
         return f"widen the range of {edges[0]}: its best values lie at its edge"

@@ -27,8 +27,9 @@ from dropkit.apps.tuning.serving import Shift, Work, give_up_if_all_fail
 from dropkit.apps.tuning.study import Claim, Register
 from dropkit.errors import DropkitError, SettingError, StudyError
 
-_LOOK = 0.25
-"""Seconds between two looks at the study."""
+_WAIT, _LOOK = 0.25, 2.0
+"""Seconds for which workers are listened to, and after which the study is looked at without news:
+others may work on it."""
 
 _STILLBORN = 3
 """Workers that died in a row before they took a trial, until the search is given up."""
@@ -59,10 +60,14 @@ class Crew:
         """Run until all is done, the time is up, or someone asks to stop; `look` now and then."""
         check_travels(self._work)
         try:
+            looked, ledger = -math.inf, self._register.ledger(self._work.wanted)
+            news = True
             while True:
                 asked = stop() or time.monotonic() > self._deadline
-                ledger = self._register.ledger(self._work.wanted)
-                look()
+                if news or time.monotonic() - looked > _LOOK:
+                    ledger = self._register.ledger(self._work.wanted)
+                    looked = time.monotonic()
+                    look()
                 if not self._hands and (asked or ledger.over):
                     return
                 if asked:
@@ -70,7 +75,7 @@ class Crew:
                         hand.ask_to_stop()
                 elif not ledger.over:
                     self._fill(ledger)
-                self._hear()
+                news = self._hear()
                 self._end_the_slow()
         finally:
             for hand in self._hands:
@@ -83,18 +88,19 @@ class Crew:
         while len(self._hands) < min(self._size, self._work.wanted - ended):
             self._hands.append(_Hand(self._context, replace(self._work, left=left)))
 
-    def _hear(self) -> None:
-        """Wait for news of the workers, and take note of it."""
+    def _hear(self) -> bool:
+        """Wait for news of the workers, and take note of it; whether there was any."""
         signs: list[Any] = [hand.process.sentinel for hand in self._hands]
         signs += [hand.line for hand in self._hands]
         if not signs:
-            time.sleep(_LOOK)
-        wait(signs, _LOOK)
+            time.sleep(_WAIT)
+        news = wait(signs, _WAIT)
         for hand in list(self._hands):
             hand.listen()
             if not hand.process.is_alive():
                 hand.listen()
                 self._bury(hand)
+        return bool(news)
 
     def _bury(self, hand: _Hand) -> None:
         self._hands.remove(hand)
