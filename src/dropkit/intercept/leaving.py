@@ -10,16 +10,17 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
-from dropkit.intercept.process import InForce
+from dropkit.intercept.process import InForce, owe
 from dropkit.intercept.untouched import (
     Before,
     Given,
@@ -68,7 +69,8 @@ def deliberate() -> Iterator[None]:
     try:
         yield
     finally:
-        _deliberate.reset(token)
+        with suppress(ValueError):  # of a context that Ctrl-C ended
+            _deliberate.reset(token)
 
 
 def is_deliberate() -> bool:
@@ -92,13 +94,15 @@ def leaving(
         form: what its passes hang on, beside that: with another one it is looked at anew.
     """
     habits = _habits.setdefault(model, {}).setdefault((frozenset(opened), form), _Habits())
+    attributes = _Set()
     with ExitStack() as stack:
+        stack.callback(owe(attributes.restore).settle)
         for path, module in model.named_modules():
             if module.training != (path in opened):
-                _set(stack, module, "training", path in opened)
+                attributes.set(module, "training", path in opened)
         for path, rate in (rates or {}).items():
             holder, _, name = path.rpartition(".")
-            _set(stack, model.get_submodule(holder), name, rate)
+            attributes.set(model.get_submodule(holder), name, rate)
         if habits.calm:
             stack.enter_context(_lightly(model, habits))
             yield Left(habits, None)
@@ -113,19 +117,32 @@ def _learn(before: Before, habits: _Habits) -> None:
     habits.calm = not habits.draws and not before.changed()
 
 
-def _set(stack: ExitStack, module: nn.Module, name: str, value: object) -> None:
-    stack.callback(setattr, module, name, getattr(module, name))
-    setattr(module, name, value)
+class _Set:
+    """Attributes that are set for a while."""
+
+    def __init__(self) -> None:
+        self.were: list[tuple[nn.Module, str, object]] = []
+
+    def set(self, module: nn.Module, name: str, value: object) -> None:
+        """From now on."""
+        self.were.append((module, name, getattr(module, name)))
+        setattr(module, name, value)
+
+    def restore(self) -> None:
+        """They are what they were."""
+        for module, name, value in reversed(self.were):
+            setattr(module, name, value)
 
 
 @contextmanager
 def _lightly(model: nn.Module, habits: _Habits) -> Iterator[None]:
     before: tuple[Given, ...] = (InForce(), RandomState(), _Light(model))
     versions = [(name, tensor, _version(tensor)) for name, tensor in model.named_parameters()]
+    due = owe(partial(give_back, before))
     try:
         yield
     finally:
-        give_back(before)
+        due.settle()
         written = [name for name, tensor, version in versions if _version(tensor) != version]
         if written:
             habits.calm = False

@@ -6,10 +6,13 @@ a model for a while sets it back in any case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from threading import RLock, get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.modules import module as hooks
@@ -18,11 +21,76 @@ from torch.utils import _python_dispatch as dispatch
 
 from dropkit.intercept.within import Within
 
+T = TypeVar("T")
+
+_FLAGS = [name for name in vars(dispatch) if name.startswith("_is_in_")]
+"""What torch notes of its modes, beside their stack."""
 _lock = RLock()
-_eager: list[int] = []
-"""Threads in which nothing is to be compiled, once for each time that this was asked for."""
+_eager: list[tuple[int, object]] = []
+"""Threads in which nothing is to be compiled, and who asked for it."""
 _stance: list[Any] = []
 """What the compiler, of which the process has one, went by before the first of them asked."""
+
+
+class Due:
+    """Something that is still to be given back."""
+
+    def __init__(self, give_back: Callable[[], None], others: list[Due]) -> None:
+        """`give_back` may be called twice; `others` are due, too."""
+        self._give_back, self._others = give_back, others
+        self._over = False
+        others.append(self)
+
+    def give_back(self) -> None:
+        """Now, and maybe again."""
+        if not self._over:
+            self._give_back()
+
+    def settle(self) -> None:
+        """Now, and never again, unless something is due that was changed later."""
+        self.give_back()
+        if self._others and self._others[-1] is self:
+            self._others.pop()
+            self._over = True
+
+
+_owed: ContextVar[list[Due] | None] = ContextVar("dropkit.owed", default=None)
+
+
+def owe(give_back: Callable[[], None]) -> Due:
+    """Who changes something says how it is given back."""
+    owed = _owed.get()
+    return Due(give_back, [] if owed is None else owed)
+
+
+def mended(run: Callable[[], T]) -> T:
+    """Run what uses a model for a while; what Ctrl-C keeps it from giving back is given back.
+
+    Ctrl-C may come as a block is about to end. Then its end, also that of a block of torch's, is
+    reached when nobody holds the traceback any more, which may be much later; here it is now.
+    """
+
+    def within() -> T:
+        owed: list[Due] = []
+        _owed.set(owed)
+        owe(InForce().restore)
+        try:
+            return run()
+        except KeyboardInterrupt as error:
+            _end_blocks(error)
+            while owed:
+                owed[-1].settle()
+            raise
+
+    return copy_context().run(within)
+
+
+def _end_blocks(error: BaseException | None) -> None:
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename == contextlib.__file__:
+                frame.clear()
+        error = error.__context__
 
 
 @contextmanager
@@ -31,17 +99,22 @@ def eager() -> Iterator[None]:
     with _lock:
         if not _eager:
             _stance[:] = [torch.compiler.set_stance("force_eager")]
-        _eager.append(get_ident())
+        asked = get_ident(), object()
+        _eager.append(asked)
     try:
         yield
     finally:
-        _compiled_again()
+        _compiled_again(asked)
 
 
-def _compiled_again() -> None:
+def _asked() -> list[tuple[int, object]]:
+    return [one for one in _eager if one[0] == get_ident()]
+
+
+def _compiled_again(asked: tuple[int, object]) -> None:
     with _lock:
-        if get_ident() in _eager:
-            _eager.remove(get_ident())
+        if asked in _eager:
+            _eager.remove(asked)
         if not _eager and _stance:
             _stance.pop().__exit__(None, None, None)
 
@@ -53,7 +126,8 @@ class InForce:
         self.gradients = torch.is_grad_enabled()
         self.functions = _functions()
         self.dispatched = _dispatched()
-        self.eager = _eager.count(get_ident())
+        self.flags = {name: getattr(dispatch, name) for name in _FLAGS}
+        self.eager = _asked()
         self.hooks = set(_ours())
 
     def restore(self) -> None:
@@ -70,13 +144,31 @@ class InForce:
                 dispatch._pop_mode()
             for mode in self.dispatched:
                 dispatch._push_mode(mode)
-        while _eager.count(get_ident()) > self.eager:
-            _compiled_again()
+            vars(dispatch).update(self.flags)
+            if hasattr(dispatch, "set_is_in_mode_without_ignore_compile_internals"):
+                dispatch.set_is_in_mode_without_ignore_compile_internals(
+                    self.flags["_is_in_any_mode_without_ignore_compile_internals"]
+                )
+        for asked in _asked():
+            if asked not in self.eager:
+                _compiled_again(asked)
         for number in _ours():
             if number not in self.hooks:
                 hooks._global_forward_pre_hooks.pop(number, None)
                 hooks._global_forward_hooks.pop(number, None)
                 hooks._global_forward_hooks_always_called.pop(number, None)
+
+
+class Ends:
+    """Beside a mode of torch's: it ends only where it is in force, and Ctrl-C did not end it yet.
+
+    Else it would end another, whenever the last traceback is thrown away that holds its block.
+    """
+
+    def __exit__(self, *raised: Any) -> None:
+        """End it."""
+        if any(one is self for one in (*_functions(), *_dispatched())):
+            super().__exit__(*raised)  # type: ignore[misc]
 
 
 def _functions() -> list[Any]:

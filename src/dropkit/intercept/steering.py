@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from dropkit.intercept.attaching import OPENED
 from dropkit.intercept.operations import SIGNATURES, Operation, operation
-from dropkit.intercept.process import eager
+from dropkit.intercept.process import Ends, eager
 from dropkit.intercept.trace import Where
 from dropkit.intercept.within import Within, hooked
 
@@ -130,7 +130,7 @@ def steering(
         yield within
 
 
-class _Steering(TorchFunctionMode):
+class _Steering(Ends, TorchFunctionMode):
     def __init__(self, within: Within, director: Director) -> None:
         super().__init__()
         self.within, self.director = within, director

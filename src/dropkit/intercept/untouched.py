@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.errors import DropkitWarning
-from dropkit.intercept.process import InForce
+from dropkit.intercept.process import InForce, owe
 from dropkit.intercept.reach import Reached, reached
 
 
@@ -77,10 +77,11 @@ def untouched(model: nn.Module) -> Iterator[Before]:
     written. It does not reach what hides in slots, closures and classes, in threads, or on disk.
     """
     before = Before(model)
+    due = owe(before.restore)
     try:
         yield before
     finally:
-        before.restore()
+        due.settle()
 
 
 @contextmanager
@@ -94,11 +95,16 @@ def forgetting(model: nn.Module) -> Iterator[None]:
         for module in model.modules()
         for name in ("_parameters", "_buffers", "_modules")
     }
-    parts = _parts(reached(model))
+    parts = [
+        part
+        for part in _parts(reached(model))
+        if id(getattr(part, "container", None)) not in registries
+    ]
+    due = owe(lambda: give_back(parts))
     try:
         yield
     finally:
-        give_back(part for part in parts if id(getattr(part, "container", None)) not in registries)
+        due.settle()
 
 
 def give_back(parts: Iterable[Given]) -> None:

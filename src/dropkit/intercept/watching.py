@@ -25,7 +25,7 @@ from dropkit.intercept.attaching import OPENED
 from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
 from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
 from dropkit.intercept.operations import operation
-from dropkit.intercept.process import eager
+from dropkit.intercept.process import Ends, eager
 from dropkit.intercept.trace import (
     INPUT,
     PARAMETER,
@@ -187,7 +187,7 @@ class Watch:
             yield met
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Operators(Ends, TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator as it is dispatched."""
 
     def __init__(self, watch: Watch, still: bool) -> None:
@@ -211,7 +211,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-class _Calls(TorchFunctionMode):
+class _Calls(Ends, TorchFunctionMode):
     """Sees the functions of torch that drop, with what they were given."""
 
     def __init__(self, watch: Watch, still: bool) -> None:

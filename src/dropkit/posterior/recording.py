@@ -21,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from dropkit.intercept.facts import Facts, facts
+from dropkit.intercept.process import Ends
 from dropkit.kernel import operators
 from dropkit.posterior.laws import Law
 from dropkit.posterior.rewriting import (
@@ -66,7 +67,7 @@ class _Known:
     version: int
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(Ends, TorchDispatchMode):
     """Looks at each operator of a pass."""
 
     def __init__(self, key: int, draw: int) -> None:

@@ -18,6 +18,7 @@ from dropkit.errors import DropkitWarning, SamplingError
 from dropkit.inspection.passes import tensors
 from dropkit.intercept import uncompiled
 from dropkit.intercept.leaving import deliberate, leaving
+from dropkit.intercept.process import mended
 from dropkit.intercept.within import unfollowed
 from dropkit.kernel import Key
 from dropkit.posterior.choosing import Choice, Rates, form_of
@@ -152,27 +153,33 @@ def sample(
     if key is None:
         key = 0 if mask_scope == "fixed" else kernel.fresh()
     number = int(kernel.check_key(key))
-    route: Route | None = None
-    while True:
-        gathering = Gathering(keep, outputs, axis, watch=goal is not None)
-        try:
-            with _ready(inner, inputs, named, asked, number, strategy, memory, route) as runner:
-                _gather(runner, gathering, count, goal)
-            break
-        except ElsewhereError as error:  # at its first draw, and once
-            route = error.route
+
+    def gathered() -> tuple[Runner, Gathering, float]:
+        route: Route | None = None
+        while True:
+            gathering = Gathering(keep, outputs, axis, watch=goal is not None)
+            try:
+                with _ready(inner, inputs, named, asked, number, strategy, memory, route) as runner:
+                    error = _gather(runner, gathering, count, goal)
+                return runner, gathering, error
+            except ElsewhereError as elsewhere:  # at its first draw, and once
+                route = elsewhere.route
+
+    runner, gathering, error = mended(gathered)
     sampled = tuple(
         Sampled(one.site, one.rate, runner.calls.get(one.number, 0))
         for one in (*runner.plan.active, *runner.plan.late.values())
     )
     _speak(sampled, runner.plan.restless)
+    if goal is not None and error > goal.tolerance:
+        _unsure(goal, gathering.count, error)
     if not gathering.varies:
         _still(sampled, runner.bits, gathering)
     return gathering.draws(runner.form, number, sampled)
 
 
-def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None) -> None:
-    """All draws; with a goal as many as it takes."""
+def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None) -> float:
+    """All draws; with a goal as many as it takes: how far the draws are from it then."""
     error = math.inf
     for chunk in runner.run(count):
         gathering.add(chunk, runner.form, count)
@@ -184,14 +191,9 @@ def _gather(runner: Runner, gathering: Gathering, count: int, goal: Goal | None)
         if goal is not None:
             error = gathering.error(goal.quantity, last=gathering.count == count)
             if error <= goal.tolerance:
-                return
+                break
             runner.limit = goal.wanted(gathering.count, error)
-    if goal is not None:
-        needed = gathering.count * (error / goal.tolerance) ** 2
-        _warn(
-            f"the error of {goal.quantity} is still {error:.3g} after {gathering.count} draws; for "
-            f"{goal.tolerance:g} it would take about {needed:.2g}. Try most="
-        )
+    return error
 
 
 @contextmanager
@@ -238,6 +240,15 @@ def _speak(sampled: Sequence[Sampled], restless: Sequence[Site]) -> None:
             "the model is random in evaluation mode by itself, too, and that is part of what "
             f"varies: {_listed(restless)}"
         )
+
+
+def _unsure(goal: Goal, count: int, error: float) -> None:
+    """Say that all draws that were allowed are too few."""
+    needed = count * (error / goal.tolerance) ** 2
+    _warn(
+        f"the error of {goal.quantity} is still {error:.3g} after {count} draws; for "
+        f"{goal.tolerance:g} it would take about {needed:.2g}. Try most="
+    )
 
 
 def _alike(rate: float, draws: int) -> float:
