@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dropkit
+from dropkit.bounds import FALSE_ALARM, mean_chance
 from dropkit.ensemble import affine, exact
 from dropkit.errors import SamplingError, SettingError
-from dropkit.bounds import FALSE_ALARM, mean_chance
 from made_up_draws import WIDE, noise
 
 

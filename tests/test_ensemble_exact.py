@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dropkit
+from dropkit.bounds import FALSE_ALARM, mean_chance
 from dropkit.ensemble import Exact, exact
 from dropkit.errors import SamplingError, SettingError
 from dropkit.functional.alpha import normalizing
-from dropkit.bounds import FALSE_ALARM, mean_chance
 from made_up_draws import WIDE, noise
 
 CLASSES = ("entropy", "expected_entropy", "mutual_information", "variation_ratio")

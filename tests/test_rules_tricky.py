@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dropkit
+from dropkit.bounds import binomial_chance
 from dropkit.inspection.masks import chance
 from dropkit.records import Report
-from dropkit.bounds import binomial_chance
 from rule_examples import Body, Middle
 
 
