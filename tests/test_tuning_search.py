@@ -287,6 +287,12 @@ def test_an_unreachable_storage_is_asked_again_and_then_said(out: Path) -> None:
         tune(bowl, out, storage="postgresql://me:secret@127.0.0.1:1/no", patience=0.5)
 
 
+def test_a_cluster_that_is_not_there_is_said_at_once(out: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(StudyError, match=r"no cluster of Ray at 127.0.0.1:1: .*refused"):
+        tune(bowl, out, storage=str(out / "s"), engine="ray", address="127.0.0.1:1")
+
+
 # ---- knobs
 
 

@@ -238,12 +238,29 @@ def test_two_that_put_up_the_same_trial_again_make_it_once(tmp_path: Path) -> No
     claim = register.claim(1)
     assert claim is not None
     register.give_up(claim, "its worker died")
-    for _ in range(2):
-        register._study.enqueue_trial({}, user_attrs={RETRY: 0})
+    register._study.enqueue_trial({}, user_attrs={RETRY: 0})
     again = register.claim(1)
     assert again is not None
     assert again.again
+    register._study.enqueue_trial({}, user_attrs={RETRY: 0})  # a slow one's, who saw it earlier
     assert register.claim(1) is None
     register.end(again, "done", {}, 1.0)
     assert register.claim(1) is None
     assert register.ledger(1).over
+
+
+def test_of_two_that_begin_a_study_of_unlike_spaces_at_once_one_is_refused(tmp_path: Path) -> None:
+    """Both found it unmarked, and each marked it: whose trial is the first decides."""
+    from dropkit.apps.tuning import study as studies
+    from dropkit.apps.tuning.spaces import space_of
+
+    where = str(tmp_path / "study")
+    one = studies.Terms(where, "search", space_of(SPACE), "minimize")
+    other = studies.Terms(where, "search", space_of({"y": (0.0, 1.0)}), "minimize")
+    first = studies.Register(one)
+    first._storage.set_study_user_attr(first._id, "dropkit", studies._mark(other))
+    second = studies.Register(other)
+    assert first.claim(3) is not None
+    with pytest.raises(StudyError, match="another model or space, begun at this moment"):
+        second.claim(3)
+    assert first.claim(3) is not None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 RETRY, OWNER, BEAT, KILLED, ENDED = "retry_of", "owner", "beat", "killed", "ended"
-STEP_ERROR = "error@"
+FROM, STEP_ERROR = "space", "error@"
 """Keys of a trial's attributes."""
 
 _PLACES: dict[str, Place] = {

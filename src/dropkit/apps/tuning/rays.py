@@ -7,6 +7,7 @@ which all nodes have to reach, and is the same that other engines work on.
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -120,13 +121,28 @@ def _join(address: str | None) -> None:
     """Join a cluster, or start one here."""
     import ray
 
+    _reach(address)
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise StudyError(
-            f"there is no cluster of Ray at {address}: {error}. Expected the address of its head, "
-            "such as 10.0.0.1:6379, or auto on one of its nodes"
-        ) from error
+        raise _absent(address, error) from error
+
+
+def _reach(address: str | None) -> None:
+    """Raise unless someone listens at an address: Ray itself waits for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10.0).close()
+        except OSError as error:
+            raise _absent(address, error) from error
+
+
+def _absent(address: str | None, error: Exception) -> StudyError:
+    return StudyError(
+        f"there is no cluster of Ray at {address}: {error}. Expected the address of its head, such "
+        "as 10.0.0.1:6379, or auto on one of its nodes"
+    )
 
 
 def _run(work: Work, path: list[str]) -> None:

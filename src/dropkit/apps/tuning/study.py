@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from dropkit.apps.clock import words
 from dropkit.apps.tuning.ledger import (
     BEAT,
     ENDED,
+    FROM,
     KILLED,
     OWNER,
     RETRY,
@@ -100,16 +102,26 @@ class Register:
         close(self._storage)
 
     def _check(self) -> None:
+        """Raise unless the study is of this space; what begins one at the same time is heard."""
         mark = self._storage.get_study_user_attrs(self._id).get(_MARK)
+        attempts = self._attempts()
         if mark is None:
-            if self._attempts():
+            if any(FROM not in attempt.user_attrs for attempt in attempts):
                 raise StudyError(
                     f"{self._where} has trials that are not of dropkit's making; name another study"
                 )
-            mine = _mark(self.terms)
-            self._storage.set_study_user_attr(self._id, _MARK, mine)
+            self._storage.set_study_user_attr(self._id, _MARK, _mark(self.terms))
             mark = self._storage.get_study_user_attrs(self._id)[_MARK]
-        _compare(mark, self.terms, self._where)
+        _compare(mark, self.terms, self._study.direction.name.lower(), self._where)
+        self._check_first(attempts)
+
+    def _check_first(self, attempts: Sequence[FrozenTrial]) -> None:
+        """The first trial decides whose study it is, if two began one that was not yet marked."""
+        if attempts and attempts[0].user_attrs.get(FROM) != self.terms.space.fingerprint:
+            raise StudyError(
+                f"{self._where} is a study of another model or space, begun at this moment; name "
+                "another study"
+            )
 
     @property
     def _where(self) -> str:
@@ -143,6 +155,7 @@ class Register:
         ledger = self.ledger(wanted)
         if self._put_up(ledger):
             ledger = self.ledger(wanted)
+        self._check_first(ledger.attempts)
         return next(filter(None, (self._take(ledger, waiting) for waiting in ledger.waiting)), None)
 
     def _put_up(self, ledger: Ledger) -> bool:
@@ -152,7 +165,7 @@ class Register:
             self._study.enqueue_trial(orphan.params, user_attrs={RETRY: orphan.number})
         lacking = not orphans and not ledger.waiting and ledger.missing
         if lacking:
-            self._study.enqueue_trial({})
+            self._study.enqueue_trial({}, user_attrs={FROM: self.terms.space.fingerprint})
         return bool(orphans) or lacking
 
     def _take(self, ledger: Ledger, waiting: FrozenTrial) -> Claim | None:
@@ -313,13 +326,12 @@ def _mark(terms: Terms) -> dict[str, Any]:
     return {
         "version": 1,
         "space": terms.space.fingerprint,
-        "direction": terms.direction,
         "key": terms.key,
         "knobs": terms.space.as_dict(),
     }
 
 
-def _compare(mark: dict[str, Any], terms: Terms, where: str) -> None:
+def _compare(mark: dict[str, Any], terms: Terms, direction: str, where: str) -> None:
     """Raise unless a study is of this space and direction."""
     mine = _mark(terms)
     if mark.get("version") != mine["version"]:
@@ -330,9 +342,9 @@ def _compare(mark: dict[str, Any], terms: Terms, where: str) -> None:
             f"{where} is a study of another model or space: {_difference(known, terms.space)}. "
             "Name another study, or search the same space"
         )
-    if mark["direction"] != mine["direction"]:
+    if direction != terms.direction:
         raise StudyError(
-            f"expected to {mark['direction']}, as {where} does; got direction={terms.direction!r}"
+            f"expected to {direction}, as {where} does; got direction={terms.direction!r}"
         )
     if mark["key"] != mine["key"]:
         raise SettingError(
