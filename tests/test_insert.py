@@ -295,6 +295,17 @@ def test_a_block_takes_it_out_again() -> None:
     assert len(dropkit.sites(model, X)) == 0
 
 
+def test_a_layer_that_is_fed_nothing_at_first_is_proven_by_its_law() -> None:
+    """As experts are, and parts for sounds that a batch has none of."""
+    model = Calls(
+        lambda self, x: self.last(self.first(x[:0]).relu()),
+        first=nn.Linear(4, 32), last=nn.Linear(32, 2),
+    )  # fmt: skip
+    proven = insert(model, 0.25, X).proof
+    assert proven is not None
+    assert proven.rows[0].realized == pytest.approx(0.25, abs=0.012)
+
+
 def test_layers_that_are_called_by_name_are_fed_alike() -> None:
     model = Calls(
         lambda self, x: self.last(input=self.first(input=x).relu()),

@@ -111,7 +111,11 @@ def insert(
     []
     """
     _check(model)
-    there = places(look(model, args, kwargs, gradients=False), args, kwargs)
+    there = _looked(model, args, kwargs)
+    if isinstance(rates, Recommendation) and set(rates.inserts) - {place.path for place in there}:
+        there = _looked(
+            model, args, kwargs
+        )  # what hangs on draws may run in one look and not in all
     chosen = _chosen(type(model).__name__, there, rates)
     named = {_name(place.path): rate for place, rate in chosen}
     done = applied(model, [_edit(place, rate) for place, rate in chosen])
@@ -123,6 +127,10 @@ def insert(
         done.undo()
         raise
     return Inserted(model, named, proven)
+
+
+def _looked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Place]:
+    return places(look(model, args, kwargs, gradients=False), args, kwargs)
 
 
 def _check(model: object) -> None:
@@ -230,9 +238,13 @@ def _proven(
     levers = {lever.path: lever for lever in found(model, args, kwargs) if lever.path in rates}
     for path, rate in rates.items():
         lever = levers.get(path)
-        if lever is None or not lever.site.fired_in_train or lever.rate != rate:
-            seen = "nothing" if lever is None else f"{lever.rate:g}"
-            raise PlanError(f"{path}: expected to drop {rate:g} in training; it dropped {seen}")
+        if lever is None or lever.rate != rate:
+            seen = "was not come to" if lever is None else f"drops {lever.rate:g}"
+            raise PlanError(f"{path}: expected to drop {rate:g} in training; it {seen}")
+        if not lever.site.fired_in_train and prod(
+            lever.site.shape
+        ):  # of nothing nothing is dropped
+            raise PlanError(f"{path}: expected to drop {rate:g} in training; it dropped nothing")
         if lever.site.fired_in_eval:
             raise PlanError(f"{path}: expected to drop nothing in evaluation mode; it dropped")
     proven = proof(model, args, kwargs, list(levers.values()))
