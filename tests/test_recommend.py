@@ -248,6 +248,25 @@ def test_one_number_for_two_roles_gets_the_lower_rate() -> None:
     plan.apply()
 
 
+def test_a_rate_that_nothing_moves_is_advised_and_not_asked_for() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.head = nn.Linear(4, 32), nn.Linear(32, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.hidden(x).relu()
+            if self.training:
+                x = x * torch.bernoulli(torch.full_like(x, 0.75)) / 0.75
+            y: Tensor = self.head(x)
+            return y
+
+    said = recommend(Masked(), ROWS, rows=100)
+    assert [(a.now, a.rate, a.fixed) for a in said] == [(0.25, 0.5, True)]
+    assert said.rates == {}
+    assert "Nothing moves the rate of" in str(said)
+
+
 def test_the_model_is_untouched() -> None:
     model = mlp(second=False)
     torch.manual_seed(2)

@@ -30,6 +30,9 @@ class Advice:
     how: How | None = None
     """What to put in: elements, channels, or locked, one mask for all time steps."""
 
+    fixed: bool = False
+    """Whether nothing of the model moves its rate: it stands in the source."""
+
     @property
     def insert(self) -> bool:
         """Whether dropout is to be put in."""
@@ -48,8 +51,8 @@ class Recommendation:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Of the dropouts that there are, by name: `plan.update(recommendation.rates)`."""
-        return {advice.name: advice.rate for advice in self.advice if not advice.insert}
+        """Of the dropouts that can be moved, by name: `plan.update(recommendation.rates)`."""
+        return {a.name: a.rate for a in self.advice if not (a.insert or a.fixed)}
 
     @property
     def inserts(self) -> dict[str, float]:

@@ -241,9 +241,7 @@ def _proven(
         if lever is None or lever.rate != rate:
             seen = "was not come to" if lever is None else f"drops {lever.rate:g}"
             raise PlanError(f"{path}: expected to drop {rate:g} in training; it {seen}")
-        if not lever.site.fired_in_train and prod(
-            lever.site.shape
-        ):  # of nothing nothing is dropped
+        if not lever.site.fired_in_train and 0 not in lever.site.shape:
             raise PlanError(f"{path}: expected to drop {rate:g} in training; it dropped nothing")
         if lever.site.fired_in_eval:
             raise PlanError(f"{path}: expected to drop nothing in evaluation mode; it dropped")

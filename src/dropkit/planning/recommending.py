@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -77,7 +77,11 @@ def recommend(
 
 
 def _recommended(
-    told: _Told, name: str, found: Sequence[tuple[Site, float | None]], free: Sequence[Place]
+    told: _Told,
+    name: str,
+    found: Sequence[tuple[Site, float | None]],
+    fixed: Collection[str],
+    free: Sequence[Place],
 ) -> Recommendation:
     attends = _attends([site for site, _ in found], free)
     depth = _depth([*(alone(site) for site, _ in found if _in_blocks(site)), *map(_path, free)])
@@ -86,7 +90,7 @@ def _recommended(
     for site, now in found:
         at = alone(site)
         one = _advice(site, at, group_of(site, attends), told, depth.get(at, 0.0), now)
-        advice.append(_scaled(one, ramp.get(at, 1.0)))
+        advice.append(replace(_scaled(one, ramp.get(at, 1.0)), fixed=at in fixed))
     put_in = [
         replace(
             _advice(place.site, place.path, group, told, depth.get(place.path, 1.0), None),
@@ -97,7 +101,7 @@ def _recommended(
         if not _is_covered(place, group := group_of(place.site, attends), found)
     ]
     put_in = [one for one in put_in if one.rate > 0 and told.fit != "underfits"]
-    notes = _notes(told, [site for site, _ in found], put_in)
+    notes = _notes(told, [site for site, _ in found], fixed, put_in)
     return Recommendation(name, str(told), (*_one_for_each_number(advice), *put_in), notes)
 
 
@@ -187,8 +191,8 @@ def _either(kind: Any) -> str:
 
 def _seen(
     model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[str, list[tuple[Site, float | None]], list[Place]]:
-    """The name of a model, its sites with their rates, and places without one."""
+) -> tuple[str, list[tuple[Site, float | None]], set[str], list[Place]]:
+    """The name of a model, its sites with their rates, those that stay, places without one."""
     free: list[Place] = []
     if isinstance(model, nn.Module):
         there = places(look(model, args, kwargs, gradients=False), args, kwargs)
@@ -196,10 +200,12 @@ def _seen(
         model = rates(model, *args, **kwargs)  # which knows dropouts at a rate of 0, too
     if isinstance(model, Plan):
         levers = [(lever.site, lever.rate) for lever in model]
-        return type(model.model).__name__, [pair for pair in levers if _is_dropout(pair[0])], free
+        fixed = {alone(lever.site) for lever in model if not lever.moves}
+        found: list[tuple[Site, float | None]] = [pair for pair in levers if _is_dropout(pair[0])]
+        return type(model.model).__name__, found, fixed, free
     name = model.model if isinstance(model, SiteMap) else "a list of sites"
-    found = [site for site in _listed(model) if _is_dropout(site) and site.ran]
-    return name, [(site, site.rate) for site in found], free
+    ran = (site for site in _listed(model) if _is_dropout(site) and site.ran)
+    return name, [(site, site.rate) for site in ran], set(), free
 
 
 def _listed(sites: Any) -> list[Site]:
@@ -315,12 +321,18 @@ def _one_for_each_number(advice: Sequence[Advice]) -> list[Advice]:
     return list(lowest.values())
 
 
-def _notes(told: _Told, found: Sequence[Site], put_in: Sequence[Advice]) -> tuple[str, ...]:
+def _notes(
+    told: _Told, found: Sequence[Site], fixed: Collection[str], put_in: Sequence[Advice]
+) -> tuple[str, ...]:
     notes = list(policy.NOTES)
     if told.pretrained and told.rows is None:
         notes.insert(0, f"How many rows was not said: up to {FEW:,} were taken for granted.")
     if any(site.role == "path" for site in found):
         notes.append("Stochastic depth is a ramp over the blocks; dropkit.depth_ramp makes others.")
+    if fixed:
+        notes.append(
+            f"Nothing moves the rate of {', '.join(sorted(fixed)[:3])}: see dropkit.rates."
+        )
     if put_in:
         notes.append("What is to be put in: dropkit.insert(model, recommendation, *inputs).")
     return tuple(notes)
