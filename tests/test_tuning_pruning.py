@@ -86,10 +86,14 @@ def test_the_scatter_of_repeats_is_noise() -> None:
     assert not hopeless(curve, OTHERS, "minimize", PATIENCE, noise=0.2)
 
 
-def test_one_bad_report_is_not_enough() -> None:
-    curve = falling(0.42)
-    curve[20] = (21, 9.0, 0.0)
+def test_one_verdict_is_not_enough() -> None:
+    """One report that seems surer than the others, or is bad, stops nothing."""
+    curve = [(step, score, 0.15) for step, score, _ in falling(0.6, pace=2.0)]
+    curve[20] = (21, curve[20][1], 0.001)
     assert stopped_at(curve) is None
+    spike = falling(0.42)
+    spike[20] = (21, 9.0, 0.0)
+    assert stopped_at(spike) is None
 
 
 def test_nothing_is_stopped_while_little_is_done() -> None:

@@ -227,6 +227,33 @@ def _take_only(register: object, waiting: object) -> None:
     raise ConnectionAbortedError
 
 
+@pytest.mark.parametrize("buried", [False, True])
+def test_an_answer_that_a_database_lost_counts_and_one_too_late_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buried: bool
+) -> None:
+    """The write is made twice: its first answer was lost, or another buried the trial before."""
+    from dropkit.apps.tuning import study as studies
+    from dropkit.apps.tuning.spaces import space_of
+
+    terms = studies.Terms(str(tmp_path / "study"), "search", space_of(SPACE), "minimize")
+    here, other = studies.Register(terms), studies.Register(terms)
+    claim = here.claim(1)
+    assert claim is not None
+    write = here._storage.set_trial_state_values
+
+    def lost(*args: object) -> bool:
+        if buried:
+            other.give_up(claim, "its worker died")
+        else:
+            write(*args)
+        return write(*args)
+
+    monkeypatch.setattr(here._storage, "set_trial_state_values", lost)
+    assert here.end(claim, "done", {}, 1.0) is not buried
+    place = here.tried(here.ledger(1))[0].place
+    assert place == ("waiting" if buried else "done")
+
+
 def test_two_that_put_up_the_same_trial_again_make_it_once(tmp_path: Path) -> None:
     """Both saw the death and both added an attempt; the second addition is never taken."""
     from dropkit.apps.tuning import study as studies
