@@ -306,6 +306,14 @@ def test_a_layer_that_is_fed_nothing_at_first_is_proven_by_its_law() -> None:
     assert proven.rows[0].realized == pytest.approx(0.25, abs=0.012)
 
 
+def test_a_model_without_values_is_proven_alike() -> None:
+    with torch.device("meta"):
+        model = vgg()
+    proven = insert(model, 0.25, MAPS).proof
+    assert proven is not None
+    assert [row.drawn for row in proven.rows] == [1 << 16] * 3
+
+
 def test_layers_that_are_called_by_name_are_fed_alike() -> None:
     model = Calls(
         lambda self, x: self.last(input=self.first(input=x).relu()),

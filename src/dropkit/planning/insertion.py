@@ -19,7 +19,7 @@ from dropkit.nn import LockedDropout
 from dropkit.planning.advice import Recommendation
 from dropkit.planning.apply import INSERTED, applied, take_out
 from dropkit.planning.levers import found
-from dropkit.planning.places import Place, places
+from dropkit.planning.places import Place, fitting, places
 from dropkit.planning.proving import FALSE_ALARM, Proof, Row, proof
 from dropkit.planning.text import weight
 from dropkit.records import Edit
@@ -111,6 +111,7 @@ def insert(
     []
     """
     _check(model)
+    args, kwargs = fitting(model, args, kwargs)
     there = _looked(model, args, kwargs)
     if isinstance(rates, Recommendation) and set(rates.inserts) - {place.path for place in there}:
         there = _looked(

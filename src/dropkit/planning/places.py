@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from dropkit.inspection.evidence import Evidence
 from dropkit.inspection.flow import before, moves, neighbours, step, weighs
+from dropkit.inspection.passes import copied
 from dropkit.inspection.roles import role
 from dropkit.inspection.runs import Way
 from dropkit.inspection.shifts import learns
@@ -62,12 +63,24 @@ def places(evidence: Evidence, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     """The layers of a model that are fed by something, in the order in which they run."""
     trace = evidence.passes.train[0]
     recurs = any(isinstance(module, _RECURRENT) for module in evidence.model.modules())
-    shapes = _shapes(evidence.model, args, kwargs) if recurs else {}
+    shapes = _shapes(evidence.model, *fitting(evidence.model, args, kwargs)) if recurs else {}
     fed: dict[str, list[_Fed]] = defaultdict(list)
     for node in trace.nodes:
         for one in _fed(evidence, trace, node):
             fed[one.path].append(one)
     return [_place(evidence, trace, calls, shapes.get(path)) for path, calls in fed.items()]
+
+
+def fitting(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a model is called with: without values, where it has none itself."""
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        return args, dict(kwargs)
+    moved: tuple[tuple[Any, ...], dict[str, Any]] = copied(
+        (args, dict(kwargs)), torch.device("meta")
+    )
+    return moved
 
 
 @dataclass(slots=True)
