@@ -17,7 +17,7 @@ from dropkit.inspection.names import ROLES, is_within
 from dropkit.intercept import untouched
 from dropkit.nn import LockedDropout
 from dropkit.planning.advice import Recommendation
-from dropkit.planning.apply import INSERTED, applied, take_out
+from dropkit.planning.apply import INSERTED, Applied, applied, take_out
 from dropkit.planning.levers import found
 from dropkit.planning.places import Place, fitting, places
 from dropkit.planning.proving import FALSE_ALARM, Proof, Row, proof
@@ -112,17 +112,11 @@ def insert(
     """
     _check(model)
     args, kwargs = fitting(model, args, kwargs)
-    there = _looked(model, args, kwargs)
-    if isinstance(rates, Recommendation) and set(rates.inserts) - {place.path for place in there}:
-        there = _looked(
-            model, args, kwargs
-        )  # what hangs on draws may run in one look and not in all
-    chosen = _chosen(type(model).__name__, there, rates)
+    chosen = _chosen(type(model).__name__, _looked(model, args, kwargs, rates), rates)
     named = {_name(place.path): rate for place, rate in chosen}
     done = applied(model, [_edit(place, rate) for place, rate in chosen])
     try:
-        for edit, why in done.refused:
-            raise SettingError(f"{edit.path}: expected a layer to put dropout before; {why}")
+        _check_all(done)
         proven = _proven(model, args, kwargs, named) if prove else None
     except BaseException:
         done.undo()
@@ -130,8 +124,20 @@ def insert(
     return Inserted(model, named, proven)
 
 
-def _looked(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Place]:
-    return places(look(model, args, kwargs, gradients=False), args, kwargs)
+def _check_all(done: Applied) -> None:
+    for edit, why in done.refused:
+        raise SettingError(f"{edit.path}: expected a layer to put dropout before; {why}")
+
+
+def _looked(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], rates: object
+) -> list[Place]:
+    """The places of a model; what hangs on draws may run in one look and not in another."""
+    asked = set(rates.inserts) if isinstance(rates, Recommendation) else set()
+    there = places(look(model, args, kwargs, gradients=False), args, kwargs)
+    if asked - {place.path for place in there}:
+        there = places(look(model, args, kwargs, gradients=False), args, kwargs)
+    return there
 
 
 def _check(model: object) -> None:
