@@ -480,11 +480,15 @@ def test_a_plan_of_a_model_that_has_changed_since_is_refused() -> None:
 
 def test_a_model_on_the_meta_device_has_a_plan() -> None:
     with torch.device("meta"):
-        model, x = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8)), X.to("meta")
-    plan = planned(model, x)
-    plan["1"] = 0.25
-    assert plan.apply().proof is not None
-    assert model[1].p == 0.25
+        model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8))
+    for x in (X.to("meta"), X):
+        plan = planned(model, x)
+        plan["1"] = 0.25
+        done = plan.apply()
+        assert done.proof is not None
+        assert done.proof.rows[0].drawn == 65_536
+        assert model[1].p == 0.25
+        plan.restore()
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,11 @@ def fitting(name: str, sites: Iterable[Site]) -> list[bool]:
     """
     sites = list(sites)
     by_role = [site.role == name for site in sites]
-    return by_role if any(by_role) else [_fits(site, name) for site in sites]
+    return by_role if any(by_role) else [is_at(site, name) for site in sites]
 
 
-def _fits(site: Site, name: str) -> bool:
+def is_at(site: Site, name: str) -> bool:
+    """Whether a name is that of a place, and fits the site."""
     path, _, line = name.partition("@")
     places = [place for place in (site.path, site.holder) if place or place is site.path]
     if line:

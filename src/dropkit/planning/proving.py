@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dropkit.bounds import binomial_limits
 from dropkit.inspection.evidence import look
+from dropkit.inspection.passes import copied
 from dropkit.intercept import Operation, forgetting, untouched
 from dropkit.intercept.steering import Bystander, Function, steering
 from dropkit.intercept.trace import Where
@@ -112,6 +113,8 @@ def proof(
 
     Again, with what it drops, while some did not run: which layers and experts do hangs on chance.
     """
+    if any(x.is_meta for x in (*model.parameters(), *model.buffers())):
+        args, kwargs = copied((args, dict(kwargs)), torch.device("meta"))
     called = {lever.key for lever in levers if lever.at_call or lever.site.kind == "recurrent"}
     wanted = {lever.key for lever in levers if lever.key in called and lever.wanted > 0}
     counting = _Counting(called)

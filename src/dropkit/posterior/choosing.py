@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Any, get_args
+from typing import Any
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
@@ -16,11 +14,11 @@ from torch.utils import _pytree as trees
 
 from dropkit.errors import SamplingError, SettingError
 from dropkit.inspection.evidence import look
+from dropkit.inspection.names import ROLES, is_at, nearest
 from dropkit.inspection.roles import role
 from dropkit.intercept.operations import Operation
 from dropkit.intercept.trace import Where, shape_of
 from dropkit.records import Place, Site
-from dropkit.records.sites import Role
 
 Choice = str | Sequence[str] | Callable[[Site], bool] | None
 """Roles, paths (with * for any part), or a function of a site; None: all that drop."""
@@ -30,7 +28,6 @@ Key = tuple[object, ...]
 
 _PLAIN = (int, float, bool, str)
 _BUILT_IN = (dict, OrderedDict, list, tuple, set, str, bytes, type(None), Tensor, nn.Parameter)
-_ROLES = get_args(Role)
 _SHOWN = 8
 
 
@@ -281,9 +278,9 @@ def _names(choice: Choice) -> list[str]:
 
 def _matches(site: Site, name: str) -> bool:
     """Whether a name is its role, its path, or that of what it is a part of."""
-    if name in _ROLES:
+    if name in ROLES:
         return site.role == name
-    return fnmatchcase(site.path, name) or fnmatchcase(site.path, f"{name}.*")
+    return is_at(site, name)
 
 
 def _active(number: int, one: Found, rates: Rates) -> Active:
@@ -300,8 +297,7 @@ def _active(number: int, one: Found, rates: Rates) -> Active:
 def _check_names(names: Iterable[str], sites: Sequence[Site], option: str) -> None:
     for name in names:
         if not any(_matches(site, name) for site in sites):
-            there = list(dict.fromkeys([*(s.role for s in sites), *(s.path for s in sites)]))
-            near = difflib.get_close_matches(name, there, 3, 0.4) or there[:_SHOWN]
+            near = nearest(name, sites)
             raise SettingError(
                 f"{option}: expected roles or paths of sites that drop; got {name!r}, which fits "
                 f"none. Try {', '.join(map(repr, near)) if near else 'a model that drops'}"
