@@ -70,13 +70,15 @@ def _knob(role: Role, levers: Sequence[Lever]) -> Knob:
     said = ", ".join(
         dict.fromkeys(f"{part.low:g} to {part.high:g} for {part.of}" for part in ranges)
     )
+    bottom = round(min(_BELOW * low, *(rate for rate in rates if rate > 0), 1.0), 4)
+    top = round(min(_MOST, max(_ABOVE * high, *rates)), 4)
     return Knob(
         role,
-        round(min(_BELOW * low, *(rate for rate in rates if rate > 0), 1.0), 4),
-        round(min(_MOST, max(_ABOVE * high, *rates)), 4),
+        bottom,
+        top,
         kind="rate",
         optional=True,
-        default=own,
+        default=min(max(own, bottom), top) if own else 0.0,
         reason=f"{len(levers)} sites, of {own:.3g} in the mean; usual: {said}",
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dropkit.apps.saving import explained
 from dropkit.apps.tuning.ablating import ablation, worths
@@ -21,6 +21,9 @@ from dropkit.apps.tuning.study import Register, Terms
 from dropkit.apps.tuning.trial import Objective
 from dropkit.errors import SettingError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 JOURNAL = "study.jsonl"
 """In the folder of a search: its study, where no other storage is named."""
 
@@ -30,7 +33,10 @@ Engine = Literal["local", "ray"]
 def search(
     objective: Objective | str,
     *,
-    space: SpaceLike,
+    space: SpaceLike | None = None,
+    model: nn.Module | None = None,
+    inputs: Sequence[Any] = (),
+    classes: bool = False,
     trials: int | None = None,
     seconds: float | None = None,
     direction: Direction = "minimize",
@@ -57,7 +63,12 @@ def search(
     Args:
         objective: from a trial to a score; to (score, standard error); or to None, if it has
             reported. Or where it is: module:function, file.py:function.
-        space: a `Space`, or for each name a `Knob`, (low, high), (low, high, "log") or choices.
+        space: a `Space`, or for each name a `Knob`, (low, high), (low, high, "log") or choices; or
+            the plan of a model, `dropkit.rates(model, *inputs)`.
+        model: in place of a space: it is discovered from the model. For each role that drops, if
+            it does and how much, around what is usual; with the learning rate and weight decay.
+        inputs: what the model is called with.
+        classes: whether it tells classes, whose labels can be smoothed.
         trials: how many settings are tried in the whole study, by all that work on it.
         seconds: how long trials may begin. One of the two has to be given.
         direction: "minimize" or "maximize" the score.
@@ -96,7 +107,8 @@ def search(
     require_optuna()
     folder = Path(out).resolve()
     place = storage or str(folder / JOURNAL)
-    terms = Terms(place, study, space_of(space), direction, key, silence, patience)
+    asked = space_of(_given(space, model, inputs, classes))
+    terms = Terms(place, study, asked, direction, key, silence, patience)
     left = math.inf if seconds is None else seconds
     work = Work(
         objective, terms, str(folder), trials, left, keep, stopping, failures, timeout=timeout
@@ -106,6 +118,22 @@ def search(
     if several():
         return conduct(load(objective), lambda mine: _run(replace(work, objective=mine), how))
     return _run(work, how)
+
+
+def _given(
+    space: SpaceLike | None, model: nn.Module | None, inputs: Sequence[Any], classes: bool
+) -> SpaceLike:
+    if space is not None and model is None:
+        return space
+    if space is not None or model is None:
+        raise SettingError(
+            "expected a space, or a model with its inputs, of which it is discovered; got "
+            f"{'neither' if space is None else 'both'}"
+        )
+    from dropkit.planning.discovering import discover
+    from dropkit.planning.plan import rates
+
+    return discover(rates(model, *inputs), classes=classes)
 
 
 @dataclass(frozen=True, slots=True)

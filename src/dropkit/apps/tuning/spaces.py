@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dropkit.errors import SettingError
 from dropkit.records import Knob, Space
@@ -14,16 +14,18 @@ from dropkit.records import Knob, Space
 if TYPE_CHECKING:
     from optuna import Trial
 
+    from dropkit.planning.plan import Plan
+
 USED = "?"
 """Behind the name of an optional knob: the question whether it is used."""
 
 _FIELDS = {"low", "high", "log", "kind", "choices", "optional", "default", "reason"}
 
-SpaceLike = Space | Mapping[str, Any]
+SpaceLike: TypeAlias = "Space | Mapping[str, Any] | Plan"
 
 
 def space_of(given: SpaceLike) -> Space:
-    """The space that was given, each knob looked at.
+    """The space that was given, each knob looked at; of a plan, what is discovered from it.
 
     A mapping has for each name a `Knob`, (low, high), (low, high, "log") or a list of choices.
     Two whole numbers are the range of a whole number.
@@ -36,10 +38,7 @@ def space_of(given: SpaceLike) -> Space:
     elif isinstance(given, Mapping):
         space = Space(tuple(_knob(name, value) for name, value in given.items()))
     else:
-        raise SettingError(
-            "space: expected a dropkit Space, or a dictionary such as "
-            f'{{"lr": (1e-5, 1e-2, "log")}}; got {type(given).__name__}'
-        )
+        space = _discovered(given)
     if not space.knobs:
         raise SettingError("space: expected at least one knob; got none")
     for knob in space:
@@ -48,6 +47,19 @@ def space_of(given: SpaceLike) -> Space:
     if double:
         raise SettingError(f"space: expected each name once; got {double[0]!r} twice")
     return space
+
+
+def _discovered(given: object) -> Space:
+    """Of the plan of a model."""
+    from dropkit.planning.discovering import discover
+    from dropkit.planning.plan import Plan
+
+    if isinstance(given, Plan):
+        return discover(given)
+    raise SettingError(
+        "space: expected a dropkit Space, the plan of a model, or a dictionary such as "
+        f'{{"lr": (1e-5, 1e-2, "log")}}; got {type(given).__name__}'
+    )
 
 
 def space_from_toml(path: Path) -> Space:
