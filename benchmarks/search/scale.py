@@ -201,7 +201,7 @@ def measure() -> list[Row]:
         with cluster(bench.env, 4, 4) as ray:
             options = f"engine='ray', address={ray.address!r}"
             rows.append(bench.run("Ray and PostgreSQL", "waiting", 8, 80, 0, options))
-            rows.append(bench.run("Ray, PostgreSQL", "waiting", 8, 200, KILLS, options))
+            rows.append(bench.run("Ray and PostgreSQL", "waiting", 8, 200, KILLS, options))
     return rows
 
 

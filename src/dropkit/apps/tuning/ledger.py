@@ -74,6 +74,11 @@ class Ledger:
         return [attempt for attempt in self.last if not attempt.state.is_finished()]
 
     @property
+    def ended(self) -> int:
+        """How many numbers have ended for good."""
+        return sum(attempt.state.is_finished() for attempt in self.last) - len(self.orphans)
+
+    @property
     def waiting(self) -> list[FrozenTrial]:
         """Attempts that anyone may take, second attempts first."""
         found = [attempt for attempt in self.last if attempt.state.name == "WAITING"]

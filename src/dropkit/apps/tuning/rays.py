@@ -47,7 +47,8 @@ class Fleet:
         self._size, self._address = size, address
         self._deadline = time.monotonic() + work.left
         self._tasks: list[Any] = []
-        self._in_vain, self._ended = 0, 0
+        self._in_vain, self._ended = 0, -1
+        """Deaths in a row, and how many trials had ended at the last one."""
 
     def serve(self, stop: Callable[[], bool], look: Callable[[], object]) -> None:
         """Run until all is done, the time is up, or someone asks to stop; `look` now and then."""
@@ -90,9 +91,8 @@ class Fleet:
 
         there: Any = ray
         size = self._size or int(there.cluster_resources().get("CPU", 1))
-        self._ended = sum(attempt.state.is_finished() for attempt in ledger.last)
         left = self._deadline - time.monotonic()
-        open_ones = self._work.wanted - self._ended + len(ledger.orphans)
+        open_ones = self._work.wanted - ledger.ended
         while len(self._tasks) < min(size, open_ones):
             self._tasks.append(run.remote(replace(self._work, left=left), list(sys.path)))
 
@@ -108,8 +108,8 @@ class Fleet:
                 raise error.cause from None
             raise StudyError(f"a worker broke down:\n{error}") from error
         except ray.exceptions.RayError as error:  # its node, its process or its memory is gone
-            ended = sum(attempt.state.is_finished() for attempt in ledger.last)
-            self._in_vain = self._in_vain + 1 if ended <= self._ended else 0
+            self._in_vain = self._in_vain + 1 if ledger.ended == self._ended else 0
+            self._ended = ledger.ended
             if self._in_vain >= _IN_VAIN:
                 raise StudyError(
                     f"{_IN_VAIN} tasks of Ray died in a row, the last one so: {error}. All that "

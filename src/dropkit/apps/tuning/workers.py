@@ -83,9 +83,8 @@ class Crew:
 
     def _fill(self, ledger: Ledger) -> None:
         """As many workers as were asked for, and no more than there are trials left to end."""
-        ended = sum(attempt.state.is_finished() for attempt in ledger.last) - len(ledger.orphans)
         left = self._deadline - time.monotonic()
-        while len(self._hands) < min(self._size, self._work.wanted - ended):
+        while len(self._hands) < min(self._size, self._work.wanted - ledger.ended):
             self._hands.append(_Hand(self._context, replace(self._work, left=left)))
 
     def _hear(self) -> bool:
