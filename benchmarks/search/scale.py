@@ -223,10 +223,14 @@ def page(rows: list[Row]) -> str:
         )
     made = provenance()
     load = os.getloadavg()[2]
-    facts = (
-        f"{made['cpu']}, load {load:.1f} by all that ran; commit {made['commit']}, {made['date']}"
-    )
+    facts = f"{made['cpu']}, load {load:.1f} by all that ran; commit {commit()}, {made['date']}"
     return "\n".join([*lines, "", f"{facts}. Of Ray, one worker is a trial's own {LENGTH} s."])
+
+
+def commit() -> str:
+    """The last one of what was measured."""
+    words = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", "src/dropkit/apps/tuning"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip() or "none"
 
 
 @click.command()
