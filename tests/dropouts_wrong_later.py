@@ -349,6 +349,13 @@ class SeesTheCut(Right):
         return super().index(x, offset if isinstance(offset, Shard) else 0)
 
 
+class CoarseOffsets(Right):
+    """A part begins where a block of 16 draws does."""
+
+    def index(self, x: Tensor, offset: int | Shard) -> Tensor:
+        return super().index(x, offset if isinstance(offset, Shard) else offset // 16 * 16)
+
+
 class SeesTheShard(Right):
     """A shard is taken for a run of rows."""
 
