@@ -4,7 +4,7 @@
 a block lasts, at all that is random; `untouched` gives a model back as it was.
 """
 
-from dropkit.intercept.attaching import attach, detach
+from dropkit.intercept.attaching import attach, detach, turned
 from dropkit.intercept.operations import Handler, Operation, operation
 from dropkit.intercept.untouched import forgetting, untouched
 from dropkit.intercept.watching import Watch, uncompiled, watching
@@ -17,6 +17,7 @@ __all__ = [
     "detach",
     "forgetting",
     "operation",
+    "turned",
     "uncompiled",
     "untouched",
     "watching",

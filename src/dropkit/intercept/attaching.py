@@ -21,7 +21,7 @@ from itertools import count
 from threading import local
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,12 @@ from torch.overrides import (
     _push_mode,
 )
 
-from dropkit.intercept.operations import SIGNATURES, Handler, operation
+from dropkit.intercept.operations import SIGNATURES, Handler, Operation, operation
+
+
+def _precedes(handler: Handler) -> bool:
+    """Whether a handler is asked before others that come later, as one that only changes a rate."""
+    return bool(getattr(handler, "precedes", False))
 
 
 class _Mode(TorchFunctionMode):
@@ -43,6 +48,7 @@ class _Mode(TorchFunctionMode):
     def __init__(self, handler: Handler) -> None:
         super().__init__()
         self.handler = handler
+        self.precedes = _precedes(handler)
 
     def __torch_function__(
         self,
@@ -106,6 +112,7 @@ class _Eager(_Mode):
     def __init__(self, handler: Handler) -> None:
         known = ref(handler)
         super().__init__(lambda call: known()(call))  # type: ignore[misc]
+        self.precedes = _precedes(handler)
         self._thread = _Thread()
 
     def before(self, module: nn.Module, hook: FrameType) -> None:
@@ -129,7 +136,11 @@ class _Eager(_Mode):
         """Put the mode in force, or out of it; say whether it is."""
         if wanted and not active:
             stack = _stack()
-            ours = [at for at, mode in enumerate(stack) if isinstance(mode, _Mode)]
+            ours = [
+                at
+                for at, mode in enumerate(stack)
+                if isinstance(mode, _Mode) and mode.precedes <= self.precedes
+            ]
             stack.insert(1 + max(ours, default=-1), self)
             _put_in_force(stack)
         elif active and not wanted:
@@ -278,6 +289,10 @@ _eagers: WeakKeyDictionary[Handler, _Eager] = WeakKeyDictionary()
 """By handler; hooks keep those, and what hangs on them, for as long as they are needed."""
 
 
+_turning: WeakSet[Handler] = WeakSet()
+"""Those that give calls other rates, and say which."""
+
+
 def _eager(handler: Handler) -> _Eager:
     found = _eagers.get(handler)
     return found or _eagers.setdefault(handler, _Eager(handler))
@@ -312,9 +327,12 @@ class _After(_Hook):
             self.mode.after()  # compiled up to somewhere within the module
 
 
+_CALLS = ("Module._call_impl", "Module._call_impl.<locals>.inner")
+
+
 def _is_call(frame: FrameType, handler: Handler) -> bool:
     """Whether a module is called here: one in training, with a hook for the handler."""
-    if not frame.f_code.co_qualname.startswith("Module._call_impl"):
+    if frame.f_code.co_qualname not in _CALLS:
         return False
     module = frame.f_locals["self"]
     return module.training and _Before(_Traced(handler)) in module._forward_pre_hooks.values()
@@ -323,19 +341,45 @@ def _is_call(frame: FrameType, handler: Handler) -> bool:
 def attach(model: nn.Module, handler: Handler, *, parts: bool = True) -> None:
     """From now on `handler` is asked about the dropouts of a model in training.
 
-    Of several the last is asked first; what it lets run comes before the others. To attach one
-    twice does nothing more. Without `parts` only the model itself is followed: gradient
-    checkpoints within it, and parts in training of a model that is not, are not seen.
+    Of several the last is asked first, but for those that precede all others; what it lets run
+    comes before the others. To attach one twice does nothing more. Without `parts` only the model
+    itself is followed: gradient checkpoints within it, and parts in training of a model that is
+    not, are not seen.
     """
     for module in _hooked(model) if parts else (model,):
         mode = _Traced(handler)
-        hooks: OrderedDict[int, Any] = module._forward_pre_hooks  # type: ignore[assignment]
-        others = [number for number, hook in hooks.items() if isinstance(hook, _Before)]
-        if not any(hooks[number] == _Before(mode) for number in others):
-            module.register_forward_pre_hook(_Before(mode), prepend=True)
-            module.register_forward_hook(_After(mode), always_call=True, prepend=True)
-        for number in reversed(others):  # the last to come is the innermost: it is asked first
-            hooks.move_to_end(number, last=False)
+        before: OrderedDict[int, Any] = module._forward_pre_hooks  # type: ignore[assignment]
+        after: OrderedDict[int, Any] = module._forward_hooks  # type: ignore[assignment]
+        others = [number for number, hook in before.items() if isinstance(hook, _Before)]
+        if any(before[number] == _Before(mode) for number in others):
+            continue
+        if hasattr(handler, "rate"):
+            _turning.add(handler)
+        new = module.register_forward_pre_hook(_Before(mode)).id
+        module.register_forward_hook(_After(mode), always_call=True, prepend=True)
+        # The last to come is the innermost: it is asked first, and ends first.
+        begins = sorted([*others, new], key=lambda number: before[number].mode.precedes)
+        ends = [number for number, hook in after.items() if isinstance(hook, _After)]
+        ends.sort(key=lambda number: not after[number].mode.precedes)
+        for hooks, order in ((before, begins), (after, ends)):
+            for number in reversed(order):
+                hooks.move_to_end(number, last=False)
+
+
+def turned(call: Operation) -> Operation:
+    """A call at the rate that a handler of its module gives it, whether or not it is in force."""
+    if not _turning:
+        return call
+    here = sys._getframe(1)
+    caller = next((f for f in _frames(here) if f.f_code.co_qualname in _CALLS), None)
+    module = None if caller is None else caller.f_locals["self"]
+    for hook in [] if module is None else module._forward_pre_hooks.values():
+        if isinstance(hook, _Before) and hook.mode.handler in _turning:
+            rate = hook.mode.handler.rate(call, here)  # type: ignore[attr-defined]
+            if rate is not None:
+                name = "dropout_p" if call.is_attention else "p"
+                return Operation(call.function, call.name, call.arguments | {name: rate})
+    return call
 
 
 def detach(model: nn.Module, handler: Handler) -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dropkit.intercept.attaching import OPENED
+from dropkit.intercept.attaching import OPENED, turned
 from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
 from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
 from dropkit.intercept.operations import operation
@@ -237,11 +237,10 @@ class _Calls(Ends, TorchFunctionMode):
         name = "dropout_p" if found.is_attention else "p"
         if self.still:
             return found.run(**{name: 0.0})
-        rate = found.arguments[name]
         call = Call(
             name=found.name.removesuffix("_"),
             where=watch.where(),
-            rate=float(rate),
+            rate=float(turned(found).arguments[name]),
             training=found.is_attention or bool(found.arguments["training"]),
             x=watch.node(found.x),
             shape=shape_of(found.x),

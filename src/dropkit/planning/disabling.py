@@ -14,7 +14,7 @@ from dropkit.inspection.evidence import look
 from dropkit.inspection.passes import tensors
 from dropkit.intercept import Operation, attach, detach, forgetting, uncompiled, untouched
 from dropkit.intercept.numbers import Number, numbers
-from dropkit.planning.levers import found
+from dropkit.planning.levers import found, writable
 from dropkit.planning.moving import Touched
 from dropkit.records import Site
 
@@ -28,9 +28,10 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
     of the source and of attention either. Parameters, modes and `state_dict` stay as they are.
 
     Args:
-        model: any module; what `torch.compile` makes of it has to be compiled after.
+        model: any module; what `torch.compile` makes of it has to be compiled after, and a step
+            that is compiled with it after `torch._dynamo.reset()`.
         args, kwargs: what it is called with. Given, it is run twice in training mode, and has to
-            give the same to the bit; else nothing is proven.
+            give the same to the bit, in tensors; else nothing is proven.
 
     Returns:
         What was touched and whether it is proven. It can stand in a `with`, and `restore()` undoes
@@ -53,22 +54,30 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
         raise SettingError(f"model: expected a torch.nn.Module; got {type(model).__name__}")
     inner = uncompiled(model)
     given = bool(args or kwargs)
-    rates = dict(_named(inner))
+    rates = {_same_as(number): (number, is_rate) for number, is_rate in _named(inner)}
+    stuck = False
     if given:
-        moving = (lever for lever in found(inner, args, kwargs) if lever.number is not None)
-        rates |= {lever.number: lever.sign > 0 for lever in moving if lever.number is not None}
+        for lever in found(inner, args, kwargs):
+            stuck |= not lever.moves and lever.rate > 0
+            if lever.number is not None:
+                rates[_same_as(lever.number)] = lever.number, lever.sign > 0
     disabled = Disabled(inner, {}, proven=False)
     try:
-        for number, is_rate in rates.items():
-            disabled.write(number, 0.0 if is_rate else 1.0)
+        for number, is_rate in rates.values():
+            if writable(number):
+                disabled.write(number, 0.0 if is_rate else 1.0)
         attach(inner, _off)
         if given:
-            _prove(inner, args, kwargs)
+            disabled.lacks = "without tensors that come out"
+            disabled.proven = _prove(inner, args, kwargs, stuck=stuck)
     except BaseException:
         disabled.restore()
         raise
-    disabled.proven = given
     return disabled
+
+
+def _same_as(number: Number) -> tuple[int, str]:
+    return id(number.owner), number.name
 
 
 @dataclass(eq=False)
@@ -79,6 +88,8 @@ class Disabled:
     before: dict[Number, float]
     proven: bool
     """Whether two passes in training mode were equal to the bit."""
+    lacks: str = "without inputs"
+    """What a proof would need."""
 
     @property
     def touched(self) -> tuple[Touched, ...]:
@@ -105,12 +116,15 @@ class Disabled:
 
     def __str__(self) -> str:
         said = ", proven: two passes in training mode are equal to the bit" if self.proven else ""
-        return "\n".join([*map(str, self.touched), f"off{said or '; not proven, without inputs'}"])
+        return "\n".join([*map(str, self.touched), f"off{said or '; not proven, ' + self.lacks}"])
 
 
 def _off(call: Operation) -> Any:
     """The handler: nothing drops."""
     return call.run(**({"dropout_p": 0.0} if call.is_attention else {"training": False}))
+
+
+_off.precedes = True  # type: ignore[attr-defined]
 
 
 def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
@@ -124,22 +138,31 @@ def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
             yield number, True
 
 
-def _prove(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _prove(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stuck: bool
+) -> bool:
+    """Whether there was anything to compare. `stuck`: a mask may seldom show in two passes."""
     passes = []
     with untouched(model), torch.no_grad():
         model.train()
         for _ in range(2):  # the second finds what the model was, and other random states
             with forgetting(model):
                 passes.append([x.clone() for x in tensors(model(*args, **kwargs))])
-    if len(passes[0]) == len(passes[1]) and all(map(_same, *passes)):
-        return
-    sites = look(model, args, kwargs, gradients=False).sites
-    drawn = [site for site in sites if site.fired_in_train]
+    equal = len(passes[0]) == len(passes[1]) and all(map(_same, *passes))
+    sites = look(model, args, kwargs, gradients=False).sites if stuck or not equal else ()
+    drawn = [site for site in sites if site.fired_in_train and not (equal and not _drops(site))]
+    if equal and not drawn:
+        return bool(passes[0])
+    said = "a mask could make them differ" if equal else "they differ"
     raise PlanError(
-        "expected two passes in training mode that are equal to the bit; they differ, and what "
-        f"still draws is {'; '.join(map(_said, drawn[:5])) or 'not seen'}. It was given back as it "
-        "was. Try to make the rate there an attribute of the module, such as self.drop_prob"
+        f"expected two passes in training mode that are equal to the bit; {said}, and what still "
+        f"draws is {'; '.join(map(_said, drawn[:5])) or 'not seen'}. It was given back as it was. "
+        "Try to make the rate there an attribute of the module, such as self.drop_prob"
     )
+
+
+def _drops(site: Site) -> bool:
+    return site.kind not in ("random", "noise") and (site.rate or 0.0) > 0
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from dropkit.errors import SettingError
 from dropkit.functional import concrete_dropout
 from dropkit.intercept import Operation, attach, detach
 from dropkit.planning.levers import Lever
+from dropkit.planning.moving import part
 from dropkit.planning.plan import Plan
-from dropkit.planning.turning import Call, attended, chosen, is_of
+from dropkit.planning.turning import Call, attended, chosen, compile_anew, is_of
 
 _TEMPERATURE = 0.1
 _FIRST = 0.1
@@ -79,6 +80,7 @@ class LearnedRates(nn.Module):
         self.regularizer = 1 / rows if regularizer is None else regularizer
         self.temperature = temperature
         self.logits = nn.ParameterDict()
+        self._levers: dict[str, list[Lever]] = {}
         self._plan = plan
         self._learns: dict[nn.Module, _Learn] = {}
         self._features: dict[str, int] = {}
@@ -87,20 +89,22 @@ class LearnedRates(nn.Module):
             raise SettingError(f"{_SITES}; {type(plan.model).__name__} has none")
         for name in names or roles:
             self._learn(name, [lever for lever in plan.named(name) if _seen(lever)])
+        compile_anew()
 
     def _learn(self, name: str, levers: Sequence[Lever]) -> None:
         if not levers:
             raise SettingError(f"{_SITES}; {name!r} has none")
         mean = sum(lever.wanted for lever in levers) / len(levers)
         p = mean if 0 < mean < 1 else _FIRST
-        self.logits[name] = nn.Parameter(torch.tensor(math.log(p) - math.log1p(-p)))
+        logit = nn.Parameter(torch.tensor(math.log(p) - math.log1p(-p)))
+        self.logits[_key(name)], self._levers[name] = logit, list(levers)
         self._features[name] = sum(map(_features, levers))
         for lever in levers:
-            module = self._plan.model.get_submodule(lever.path)
+            module = part(self._plan.model, lever)
             if module not in self._learns:
                 self._learns[module] = _Learn(module, self.temperature, self._calls(lever.path))
                 attach(module, self._learns[module], parts=False)
-            self._learns[module].logits[lever.key[1:]] = self.logits[name]
+            self._learns[module].logits[lever.key[1:]] = logit
 
     def _calls(self, path: str) -> dict[Call, Tensor | None]:
         """What a module calls: nothing of it is learned yet."""
@@ -110,13 +114,15 @@ class LearnedRates(nn.Module):
     def rates(self) -> dict[str, float]:
         """The rates as they stand, by role or path."""
         return {
-            name: round(float(logit.detach().sigmoid()), 6) for name, logit in self.logits.items()
+            name: round(float(self.logits[_key(name)].detach().sigmoid()), 6)
+            for name in self._levers
         }
 
     def penalty(self) -> Tensor:
         """The term of the loss, a tensor with one number that has gradients."""
         terms = []
-        for name, logit in self.logits.items():
+        for name in self._levers:
+            logit = self.logits[_key(name)]
             gone, kept = logsigmoid(logit), logsigmoid(-logit)
             entropy = -(gone.exp() * gone + kept.exp() * kept)
             terms.append(-self.regularizer * self._features[name] * entropy)
@@ -127,8 +133,15 @@ class LearnedRates(nn.Module):
         for module, learn in self._learns.items():
             detach(module, learn)
         self._learns.clear()
-        self._plan.update(self.rates)
+        for name, rate in self.rates.items():
+            for lever in self._levers[name]:
+                lever.asked = rate
         self._plan.apply(prove=False)
+
+
+def _key(name: str) -> str:
+    """What a parameter may be called: torch takes no dots."""
+    return name.replace(".", "/") or "/"
 
 
 def _seen(lever: Lever) -> bool:
@@ -145,6 +158,7 @@ def _features(lever: Lever) -> int:
 class _Learn:
     """Lets what one module itself drops be dropped by a relaxed mask."""
 
+    precedes: ClassVar[bool] = True
     module: nn.Module
     temperature: float
     logits: dict[Call, Tensor | None]

@@ -11,7 +11,7 @@ from dropkit.errors import SettingError
 from dropkit.intercept import attach, detach
 from dropkit.intercept.numbers import Number
 from dropkit.planning.levers import Lever
-from dropkit.planning.turning import Turn
+from dropkit.planning.turning import Turn, compile_anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ class Moved:
             if number.value != value:
                 self._before.setdefault(number, number.value)
                 number.write(value)
-        self._turn(turns)
+        if compiled and turns.keys() - self._turns.keys():
+            compile_anew()
+        self._turn(turns, compiled=compiled)
         self._touched = [
             Touched(lever.path or "the model itself", given, lever.wanted, str(lever.site.place))
             for lever, given in wanted.calls
@@ -93,7 +95,7 @@ class Moved:
         """By module: what its own calls are given."""
         turns: dict[nn.Module, Turn] = {}
         for lever, given in calls:
-            module = self.model.get_submodule(lever.path)
+            module = part(self.model, lever)
             turn = turns.setdefault(module, Turn(module))
             if not turn.ask(lever.key[1:], given, lever.wanted) and compiled:
                 raise SettingError(
@@ -103,26 +105,45 @@ class Moved:
                 )
         return turns
 
-    def _turn(self, turns: dict[nn.Module, Turn]) -> None:
-        """Those and no others; one that was there stays the same, since programs know it."""
+    def _turn(self, turns: dict[nn.Module, Turn], *, compiled: bool = False) -> None:
+        """Those and no others; what programs know stays the same, all else is seen to be new."""
         for module in [*self._turns]:
             if module not in turns:
                 detach(module, self._turns.pop(module))
         for module, turn in turns.items():
             there = self._turns.get(module)
-            if there is None:
+            if there is not None and compiled:
+                there.take(turn)
+            elif there is None or there.asked != turn.asked:
+                if there is not None:
+                    detach(module, there)
                 self._turns[module] = turn
                 attach(module, turn, parts=False)
-            else:
-                there.take(turn)
+
+
+def part(model: nn.Module, lever: Lever) -> nn.Module:
+    """The module that a lever's calls are made in.
+
+    Raises:
+        SettingError: the model does not have it as a part.
+    """
+    try:
+        return model.get_submodule(lever.path)
+    except AttributeError:
+        raise SettingError(
+            f"expected rates of modules that the model has as its parts; {lever.name} at "
+            f"{lever.site.place} is held in a list, or made as the model runs. Try nn.ModuleList, "
+            "or leave it at its own rate"
+        ) from None
 
 
 def _wanted(levers: Sequence[Lever], before: Mapping[Number, float], *, compiled: bool) -> _Wanted:
     wanted = _Wanted({}, [])
+    stays = compiled or any(lever.derived for lever in levers)
     for number, group in _by_number(levers):
         free = [lever for lever in group if lever.at_call]
         bound = [lever for lever in group if not lever.at_call]
-        if number is not None and not compiled and len({lever.wanted for lever in group}) == 1:
+        if number is not None and not stays and len({lever.wanted for lever in group}) == 1:
             free, bound = [], group
         own = 0.0 if number is None else before.get(number, number.value)
         value = _agreed(bound, own)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ Drop = Callable[[Tensor, Tensor], Tensor]
 class Turn:
     """Hears of the dropouts that one module calls itself, and gives them other rates."""
 
+    precedes: ClassVar[bool] = True
     module: nn.Module
     asked: dict[float, dict[Call, float]] = field(default_factory=dict)
     """By the rate that a call comes with, and by its place."""
@@ -38,7 +39,7 @@ class Turn:
         """Give a call another rate. False: a compiler takes it for one that gets another."""
         there = self.asked.setdefault(round(given, 9), {})
         there[call] = rate
-        self.tensors.setdefault(given, torch.tensor(rate))
+        self.tensors.setdefault(round(given, 9), torch.tensor(rate))
         return len(set(there.values())) == 1
 
     def take(self, other: Turn) -> None:
@@ -51,14 +52,25 @@ class Turn:
         """Run it, at another rate if that is asked."""
         name = "dropout_p" if call.is_attention else "p"
         if torch.compiler.is_compiling():
-            rate = self.tensors.get(call.arguments[name])
+            rate = self.tensors.get(round(float(call.arguments[name]), 9))
             if rate is None or not (call.is_attention or call.arguments["training"]):
                 return call.run()
             return attended(call, rate) if call.is_attention else dropped(call, rate)
-        there = self.asked.get(round(float(call.arguments[name]), 9))
-        if not there or not is_of(self.module, sys._getframe(1)):
-            return call.run()
-        return call.run(**{name: chosen(there, sys._getframe(1))})
+        wanted = self.rate(call, sys._getframe(1))
+        return call.run() if wanted is None else call.run(**{name: wanted})
+
+    def rate(self, call: Operation, frame: FrameType) -> float | None:
+        """What is asked of a call that is made in a frame; None: nothing."""
+        given = call.arguments["dropout_p" if call.is_attention else "p"]
+        there = self.asked.get(round(float(given), 9))
+        return chosen(there, frame) if there and is_of(self.module, frame) else None
+
+
+def compile_anew() -> None:
+    """Programs that were compiled before are not used again: none asks which hooks there are."""
+    compiler = sys.modules.get("torch._dynamo")
+    if compiler is not None:
+        compiler.reset()
 
 
 def is_of(module: nn.Module, frame: FrameType | None) -> bool:

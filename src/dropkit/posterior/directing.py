@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dropkit.intercept import Operation
+from dropkit.intercept import Operation, turned
 from dropkit.intercept.steering import Function
 from dropkit.intercept.trace import Where
 from dropkit.kernel import Key, derive_on
@@ -57,7 +57,7 @@ class Directing:
 
     def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
         """A site that is to act does; another does what it would have done in evaluation mode."""
-        here = where()
+        here, call = where(), turned(call)
         if self.recorder is None or self.recorder.sure:
             self.met = hash((self.met, here.key))
         site = self.plan.find(here.key, call) or self.plan.later(here, call)
