@@ -76,6 +76,53 @@ def test_without_inputs_nothing_is_called_proven() -> None:
     assert not off.proven
 
 
+def test_what_seldom_draws_is_not_called_off() -> None:
+    """Caught: two passes that are equal since nothing was left out in them."""
+
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x if self.training and torch.rand(1) < 0.01 else x + self.layer(x)
+
+    with pytest.raises(PlanError, match=r"could make them differ.*\(rand\)"):
+        dropkit.disable(Skipping(), torch.ones(4, 8))
+
+
+def test_without_tensors_to_compare_nothing_is_called_proven() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> float:
+            return self.drop(x).mean().item()
+
+    off = dropkit.disable(Mean(), torch.ones(4, 8))
+    assert not off.proven
+    assert "not proven, without tensors" in str(off)
+
+
+def test_what_is_kept_and_called_dropout_is_given_back() -> None:
+    """Caught: one number taken for two, of which the second remembers what the first wrote."""
+
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout_keep = 0.75
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 1 - self.dropout_keep, self.training)
+
+    model = Kept()
+    off = dropkit.disable(model, torch.ones(4, 8))
+    assert [str(one) for one in off.touched] == ["dropout_keep: 0.75 -> 1"]
+    off.restore()
+    assert model.dropout_keep == 0.75
+
+
 def test_it_is_undone_at_the_end_of_its_block_and_can_be_done_twice() -> None:
     model = nn.Sequential(nn.Dropout(0.5))
     with dropkit.disable(model), dropkit.disable(model):

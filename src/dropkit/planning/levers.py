@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from dropkit.records import Site
 
 Key = tuple[object, ...]
 
+_EXACT = 1e-14
+"""Rates that are further apart are two: a number is moved by more."""
 _AT_CALL = frozenset(signature.name for signature in SIGNATURES.values())
 
 
@@ -36,6 +38,8 @@ class Lever:
     """-1: that attribute is what is kept."""
     at_call: bool
     """Whether the rate can be set at each call, whatever the model says."""
+    derived: bool = False
+    """Whether its rate is computed, of numbers that may move other sites as well."""
     usual: Range | None = None
     """The rates that are usual for what it is."""
     asked: float | None = None
@@ -81,7 +85,39 @@ def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     trained = evidence.passes.train[0]
     if trained.failed is not None:
         raise SettingError(explained(trained.failed, trained)) from trained.failed
-    return [_lever(run, who(run.site.rate or 0.0), usual(evidence, run)) for run in _runs(evidence)]
+    levers = [
+        _lever(run, who(run.site.rate or 0.0), usual(evidence, run)) for run in _runs(evidence)
+    ]
+    if any(_computed(lever) for lever in levers):
+        _unmoved(levers, _runs(look(inner, args, kwargs, gradients=False)))
+    return levers
+
+
+def writable(number: Number) -> bool:
+    """Whether its owner takes a value; one that is frozen does not."""
+    try:
+        setattr(number.owner, number.name, vars(number.owner)[number.name])
+    except Exception:  # whatever a class of somebody else says no with
+        return False
+    return True
+
+
+def _computed(lever: Lever) -> bool:
+    return lever.number is None and abs(lever.rate - round(lever.rate, 6)) > _EXACT
+
+
+def _unmoved(levers: Iterable[Lever], runs: Iterable[Run]) -> None:
+    """What rates that are computed are, while no number is moved."""
+    there: dict[Key, list[float]] = {}
+    for run in runs:
+        there.setdefault(run.events[0].where.key, []).append(run.site.rate or 0.0)
+    for lever in filter(_computed, levers):
+        seen = lever.rate
+        rate = min(
+            there.get(lever.key, ()), key=lambda one: abs(one - seen), default=round(seen, 6)
+        )
+        lever.site = replace(lever.site, rate=rate)
+        lever.derived = abs(rate - seen) > _EXACT
 
 
 def _runs(evidence: Evidence) -> Iterator[Run]:
@@ -93,10 +129,19 @@ def _runs(evidence: Evidence) -> Iterator[Run]:
 
 def _lever(run: Run, moved: tuple[Number, int] | None, usual: Range | None) -> Lever:
     number, sign = moved or (None, 1)
-    rate = run.site.rate
+    rate, event = run.site.rate, run.events[0]
+    at_call = event.call in _AT_CALL
+    if at_call and number is not None and not _is_near(number, run.site.path):
+        number, sign = None, 1  # half of a number that was moved by what another was moved by
     if number is not None:
         rate = round(number.value if sign > 0 else 1 - number.value, 12)
+        number = number if writable(number) else None
     holder = "" if number is None else number.path
-    event = run.events[0]
-    site, at_call = replace(run.site, rate=rate, holder=holder), event.call in _AT_CALL
-    return Lever(site, event.where.key, number, sign, at_call, usual)
+    site = replace(run.site, rate=rate, holder=holder)
+    return Lever(site, event.where.key, number, sign, at_call, usual=usual)
+
+
+def _is_near(number: Number, path: str) -> bool:
+    """Whether it is of a module within which something runs, or of none."""
+    owner = number.path[: -len(number.name)]
+    return not isinstance(number.owner, nn.Module) or f"{path}.".startswith(owner)

@@ -144,7 +144,7 @@ class Plan:
         asked: dict[Lever, tuple[tuple[int, ...], str, float]] = {}
         for name, rate in rates.items():
             weight = text.weight(name)
-            for lever in self._movable(name):
+            for lever in self._differing(name, rate):
                 there = asked.get(lever)
                 if there is None or there[0] < weight:
                     asked[lever] = weight, name, checked(rate, name)
@@ -196,6 +196,13 @@ class Plan:
                 f"its {len(self)} sites. Try {near or 'a model that drops'}"
             )
         return mine
+
+    def _differing(self, name: str, rate: float) -> tuple[Lever, ...]:
+        """Those of a name that can be moved; what cannot be may be asked for what it has."""
+        mine = self.named(name)
+        if any(not lever.moves and abs(lever.rate - checked(rate, name)) > 1e-9 for lever in mine):
+            return self._movable(name)
+        return tuple(lever for lever in mine if lever.moves)
 
     def _movable(self, name: str | None) -> tuple[Lever, ...]:
         mine = self.levers if name is None else self.named(name)

@@ -26,7 +26,7 @@ _CLOSE = 1e-9
 _PASSES = 24
 """A layer that is left out in half of all passes is seen but for one proof in ten million."""
 _TIMES = 8
-"""How often one line is counted: a helper that is called at several rates is several sites."""
+"""How often one line is counted at each rate that it comes with: a helper is several sites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,12 @@ def proof(
     seen = counting.seen
     if any(not lever.at_call and lever.site.kind != "recurrent" for lever in levers):
         seen |= _looked_at(model, args, kwargs, levers)
-    return Proof(tuple(_row(lever, seen, FALSE_ALARM / len(levers)) for lever in levers))
+    shares: dict[Key, list[Lever]] = {}
+    for lever in levers:
+        shares.setdefault(lever.key, []).append(lever)
+    alarm = FALSE_ALARM / (len(levers) + sum(map(len, seen.values())))
+    rows = (_row(lever, shares[lever.key], seen.get(lever.key, ()), alarm) for lever in levers)
+    return Proof(tuple(rows))
 
 
 @dataclass(slots=True)
@@ -140,18 +145,28 @@ class _Seen:
     dropped: int = 0
 
 
-def _row(lever: Lever, seen: Mapping[Key, Sequence[_Seen]], alarm: float) -> Row:
-    """Of several at one line, the one whose rate is the nearest to what is asked."""
+def _row(lever: Lever, shares: Sequence[Lever], seen: Sequence[_Seen], alarm: float) -> Row:
+    """Of several at one line, the one whose rate is the nearest to what is asked.
+
+    If there is one whose rate none of those that share the line is asked for, it is that one.
+    """
+    rows = [_counts(lever, one, alarm) for one in seen or (_Seen(None),)]
+    for one, row in zip(seen, rows, strict=False):
+        if not any(_counts(other, one, alarm).holds for other in shares):
+            return row
+    return min(rows, key=lambda row: _apart(row, lever.wanted))
+
+
+def _counts(lever: Lever, one: _Seen, alarm: float) -> Row:
+    """What was seen once, as of a site."""
     wanted = lever.wanted
-    there = sorted(seen.get(lever.key, ()), key=lambda one: _apart(one, wanted))
-    one = there[0] if there else _Seen(None)
     low, high = binomial_limits(one.drawn, wanted, alarm) if one.drawn else (0, 0)
     limits = (low / one.drawn, high / one.drawn) if one.drawn else (0.0, 0.0)
     return Row(lever.name, wanted, one.called, one.drawn, one.dropped, limits)
 
 
-def _apart(one: _Seen, wanted: float) -> float:
-    rate = one.dropped / one.drawn if one.drawn else one.called or 0.0
+def _apart(row: Row, wanted: float) -> float:
+    rate = row.called or 0.0 if row.realized is None else row.realized
     return abs(rate - wanted)
 
 
@@ -179,12 +194,16 @@ class _Counting(Bystander):
         self.drops = False
         """Whether what is called drops, beside being counted."""
         self.seen: dict[Key, list[_Seen]] = {}
+        self._times: dict[tuple[Key, float], int] = {}
 
     def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
         """A dropout, or attention."""
         if call.is_attention or call.arguments["training"]:
             key = where().key
-            if key in self.keys and len(self.seen.get(key, ())) < _TIMES:
+            rate = call.arguments["dropout_p" if call.is_attention else "p"]
+            times = self._times.get((key, rate), 0)
+            if key in self.keys and times < _TIMES:
+                self._times[key, rate] = times + 1
                 self.seen.setdefault(key, []).append(_Seen(None, *_counted(call)))
         if self.drops:
             return call.run()
