@@ -721,3 +721,10 @@ def test_samples_and_maps_see_the_rates_of_a_plan() -> None:
         assert tuple(site.rate for site in dropkit.sites(model, X)) == rates
     plan.restore()
     assert tuple(site.rate for site in dropkit.sites(model, X)) == (0.3, 0.25)
+
+
+def test_a_model_without_dropout_has_an_empty_plan() -> None:
+    plan = planned(nn.Linear(8, 8))
+    plan.off()
+    done = plan.apply()
+    assert (len(plan), done.touched, done.proof.holds) == (0, (), True)

@@ -133,7 +133,7 @@ def proof(
     shares: dict[Key, list[Lever]] = {}
     for lever in levers:
         shares.setdefault(lever.key, []).append(lever)
-    alarm = FALSE_ALARM / (len(levers) + sum(map(len, seen.values())))
+    alarm = FALSE_ALARM / max(1, len(levers) + sum(map(len, seen.values())))
     rows = (_row(lever, shares[lever.key], seen.get(lever.key, ()), alarm) for lever in levers)
     return Proof(tuple(rows))
 
