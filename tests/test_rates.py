@@ -637,6 +637,44 @@ def test_a_text_of_what_cannot_be_moved_comes_back() -> None:
     assert moves[0].member == 1
 
 
+def test_a_rate_that_grows_from_pass_to_pass_is_held() -> None:
+    """Caught: a call known by the rate that it came with when it was looked at."""
+
+    class Growing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += self.training
+            free = F.dropout(x, self.passes / 8, self.training)
+            return torch.stack([free, F.dropout(x, self.passes / 4, self.training)])
+
+    torch.manual_seed(0)
+    model = Growing()
+    plan = planned(model, ONES)
+    plan.levers[1].asked = 0.1
+    plan.apply()
+    for step in range(1, 4):
+        assert fractions(model.train()(ONES)) == pytest.approx([step / 8, 0.1], abs=0.015)
+
+
+def test_a_model_compiled_after_its_plan_is_not_taken_for_another_of_its_class() -> None:
+    """Caught: a rate of the source, a constant in the program of a model without a plan."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    torch.compile(nn.Sequential(Literal()), backend="eager")(X)
+    model = nn.Sequential(Literal())
+    plan = planned(model, X)
+    compiled = torch.compile(model, backend="eager")
+    for _ in range(2):
+        plan["0"] = 1.0
+        plan.apply(prove=False)
+        assert not (compiled(X) - model[0].layer.bias).any()
+        plan.restore()
+        assert (compiled(X) - model[0].layer.bias).any()
+
+
 @pytest.mark.parametrize("step", [False, True])
 def test_programs_of_other_models_of_the_class_are_not_used(step: bool) -> None:
     """Caught: a compiler asks for the class and not for hooks; a rate that is no short decimal."""

@@ -73,7 +73,7 @@ class Moved:
             if number.value != value:
                 self._before.setdefault(number, number.value)
                 number.write(value)
-        if compiled and turns.keys() - self._turns.keys():
+        if turns.keys() - self._turns.keys():
             compile_anew()
         self._turn(turns, compiled=compiled)
         self._touched = [
@@ -97,7 +97,8 @@ class Moved:
         for lever, given in calls:
             module = part(self.model, lever)
             turn = turns.setdefault(module, Turn(module))
-            if not turn.ask(lever.key[1:], given, lever.wanted) and compiled:
+            moved = lever.wanted != lever.rate
+            if not turn.ask(lever.key[1:], given, lever.wanted, moved=moved) and compiled:
                 raise SettingError(
                     f"{lever.name}: expected one rate for calls that a compiler cannot tell apart, "
                     f"of one module at a rate of {given:g}; got {lever.wanted:g} and another. "
@@ -114,7 +115,7 @@ class Moved:
             there = self._turns.get(module)
             if there is not None and compiled:
                 there.take(turn)
-            elif there is None or there.asked != turn.asked:
+            elif there is None or (there.asked, there.held) != (turn.asked, turn.held):
                 if there is not None:
                     detach(module, there)
                 self._turns[module] = turn

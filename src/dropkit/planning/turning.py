@@ -32,11 +32,14 @@ class Turn:
     module: nn.Module
     asked: dict[float, dict[Call, float]] = field(default_factory=dict)
     """By the rate that a call comes with, and by its place."""
+    held: dict[Call, set[float]] = field(default_factory=dict)
+    """By the place of a call: what is asked of it, whatever it comes with; empty: nothing is."""
     tensors: dict[float, Tensor] = field(default_factory=dict)
     """By the rate that a call comes with: what a compiled program reads the other one from."""
 
-    def ask(self, call: Call, given: float, rate: float) -> bool:
+    def ask(self, call: Call, given: float, rate: float, *, moved: bool) -> bool:
         """Give a call another rate. False: a compiler takes it for one that gets another."""
+        self.held.setdefault(call, set()).update([rate] if moved else [])
         there = self.asked.setdefault(round(given, 9), {})
         there[call] = rate
         self.tensors.setdefault(round(given, 9), torch.tensor(rate))
@@ -44,7 +47,7 @@ class Turn:
 
     def take(self, other: Turn) -> None:
         """Ask what another asks; tensors stay the same ones, since programs hold them."""
-        self.asked = other.asked
+        self.asked, self.held = other.asked, other.held
         for given, rate in other.tensors.items():
             self.tensors.setdefault(given, rate).copy_(rate)
 
@@ -63,7 +66,15 @@ class Turn:
         """What is asked of a call that is made in a frame; None: nothing."""
         given = call.arguments["dropout_p" if call.is_attention else "p"]
         there = self.asked.get(round(float(given), 9))
-        return chosen(there, frame) if there and is_of(self.module, frame) else None
+        if not is_of(self.module, frame):
+            return None
+        if there and len(self.held) == 1:
+            return chosen(there, frame)
+        here = place_of(frame)
+        if there and (here in there or here not in self.held):
+            return chosen(there, frame)
+        held = self.held.get(here, ())  # a rate that is another each time
+        return next(iter(held)) if len(held) == 1 else None
 
 
 def compile_anew() -> None:
@@ -85,10 +96,15 @@ def chosen(there: Mapping[Call, T], frame: FrameType) -> T:
     known = [*there.values()]
     if all(one is known[0] or one == known[0] for one in known):
         return known[0]
+    nowhere = (one for call, one in there.items() if call[0] is None)
+    return there.get(place_of(frame), next(nowhere, known[0]))
+
+
+def place_of(frame: FrameType) -> Call:
+    """Where in its source a model is, as what looked at it said."""
     place, instruction = line_of(frame, lambda _: False)
     line = None if place is None else (place.file, place.line, place.function)
-    nowhere = (one for call, one in there.items() if call[0] is None)
-    return there.get((line, instruction), next(nowhere, known[0]))
+    return line, instruction
 
 
 def attended(call: Operation, rate: Tensor, drop: Drop = dropout) -> Tensor:
