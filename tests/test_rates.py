@@ -577,6 +577,23 @@ def test_half_of_a_number_is_not_taken_for_another_number() -> None:
     assert plan.apply().proof.holds
 
 
+def test_the_rate_of_a_part_moves_what_is_called_with_it() -> None:
+    """As attention of Transformers' BERT has it. Caught: numbers of parts taken for strangers."""
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = nn.Dropout(0.1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, self.dropout.p, self.training)
+
+    plan = planned(nn.Sequential(Reads()))
+    assert list(plan.rates) == ["0.dropout.p"]
+    plan.off()
+    assert [touched.what for touched in plan.apply().touched] == ["0.dropout.p"]
+
+
 def test_a_configuration_that_is_frozen_is_left_as_it_is() -> None:
     @dataclasses.dataclass(frozen=True)
     class Frozen:

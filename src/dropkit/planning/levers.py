@@ -142,6 +142,7 @@ def _lever(run: Run, moved: tuple[Number, int] | None, usual: Range | None) -> L
 
 
 def _is_near(number: Number, path: str) -> bool:
-    """Whether it is of a module within which something runs, or of none."""
-    owner = number.path[: -len(number.name)]
-    return not isinstance(number.owner, nn.Module) or f"{path}.".startswith(owner)
+    """Whether it is of a module within which something runs, of a part of that, or of none."""
+    owner, own = number.path[: -len(number.name)], f"{path}." if path else ""
+    is_part = own.startswith(owner) or owner.startswith(own)
+    return is_part or not isinstance(number.owner, nn.Module)
