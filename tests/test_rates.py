@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import dropkit
 import dropkit.nn
@@ -783,3 +784,28 @@ def test_a_model_without_dropout_has_an_empty_plan() -> None:
     plan.off()
     done = plan.apply()
     assert (len(plan), done.touched, done.proof.holds) == (0, (), True)
+
+
+def test_names_of_which_nothing_can_be_learned_leave_the_model() -> None:
+    """Caught: hooks of the names before; a rate that nothing but its penalty moves."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keys = Literal()
+
+        def within(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.25, self.training)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(self.within, self.keys(x), use_reentrant=False)
+
+    model = Checkpointed()
+    plan = planned(model)
+    for names, says in ((["keys", "nowhere"], "nowhere"), (["keys", "output"], "checkpoint")):
+        with pytest.raises(SettingError, match=says):
+            dropkit.LearnedRates(plan, names, rows=10)
+    with pytest.raises(SettingError, match="later name"):
+        dropkit.LearnedRates(plan, ["keys", "key*"], rows=10)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert dropkit.LearnedRates(plan, ["keys"], rows=10).rates == {"keys": 0.25}

@@ -47,7 +47,8 @@ class LearnedRates(nn.Module):
             of precision tau.
 
     Raises:
-        SettingError: no such role or path; none of its sites can be seen at their calls.
+        SettingError: no such role or path; none of its sites can be seen at their calls. The model
+            is as it was.
 
     >>> import torch, dropkit
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Dropout(0.5),
@@ -87,9 +88,42 @@ class LearnedRates(nn.Module):
         roles = [role for role, levers in plan.roles.items() if any(map(_seen, levers))]
         if not (names or roles):
             raise SettingError(f"{_SITES}; {type(plan.model).__name__} has none")
-        for name in names or roles:
-            self._learn(name, [lever for lever in plan.named(name) if _seen(lever)])
+        try:
+            for name in names or roles:
+                self._learn(name, [lever for lever in plan.named(name) if _seen(lever)])
+            self._check()
+        except BaseException:
+            self._end()
+            raise
         compile_anew()
+
+    def _check(self) -> None:
+        """Each rate is one of a call that is seen as the model runs."""
+        rows = zip(self._plan, self._plan.prove().rows, strict=True)
+        seen = {lever for lever, row in rows if row.realized == 1}
+        idle = [name for name in self._levers if not seen & self._own(name)]
+        if idle:
+            raise SettingError(
+                f"{_SITES}; none of {', '.join(map(repr, idle))} is, since a later name has all of "
+                "them, or they run in a gradient checkpoint or not at all. Try other names"
+            )
+        for learn in self._learns.values():
+            learn.looks = False
+
+    def _own(self, name: str) -> set[Lever]:
+        """The sites of a name that no later one has."""
+        logit = self.logits[_key(name)]
+        model = self._plan.model
+        return {
+            lever
+            for lever in self._levers[name]
+            if self._learns[part(model, lever)].logits[lever.key[1:]] is logit
+        }
+
+    def _end(self) -> None:
+        for module, learn in self._learns.items():
+            detach(module, learn)
+        self._learns.clear()
 
     def _learn(self, name: str, levers: Sequence[Lever]) -> None:
         if not levers:
@@ -130,9 +164,7 @@ class LearnedRates(nn.Module):
 
     def settle(self) -> None:
         """End learning: the plan asks for the rates as they stand, and the model drops at them."""
-        for module, learn in self._learns.items():
-            detach(module, learn)
-        self._learns.clear()
+        self._end()
         for name, rate in self.rates.items():
             for lever in self._levers[name]:
                 lever.asked = rate
@@ -141,7 +173,8 @@ class LearnedRates(nn.Module):
 
 def _key(name: str) -> str:
     """What a parameter may be called: torch takes no dots."""
-    return name.replace(".", "/") or "/"
+    key = name.replace(".", "/") or "/"
+    return f"/{key}" if hasattr(nn.ParameterDict, key) else key
 
 
 def _seen(lever: Lever) -> bool:
@@ -163,6 +196,8 @@ class _Learn:
     temperature: float
     logits: dict[Call, Tensor | None]
     """By the place of a call; None: it is left as it is."""
+    looks: bool = True
+    """Whether it drops all, so that it is seen where it does."""
 
     def __call__(self, call: Operation) -> Any:
         """Run it."""
@@ -176,6 +211,8 @@ class _Learn:
             logit = chosen(self.logits, here) if is_of(self.module, here) else None
         if logit is None or not (call.is_attention or call.arguments["training"]):
             return call.run()
+        if self.looks:
+            return call.run(**{"dropout_p" if call.is_attention else "p": 1.0})
         if call.is_attention:
             return attended(call, logit, self._drop)
         axes = range(2, call.x.dim()) if call.name.removesuffix("_") != "dropout" else ()

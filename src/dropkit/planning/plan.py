@@ -31,7 +31,8 @@ def rates(model: nn.Module, *args: Any, **kwargs: Any) -> Plan:
     The model runs in training and in evaluation mode, as by `dropkit.sites`, and is afterwards as
     it was. Meanwhile every number that it holds is moved by about 1e-11, each by something else: so
     what a rate hangs on is seen, be it an attribute of a module, a keep probability or an entry of
-    a configuration; and a rate of 0 whose dropout is skipped shows, too.
+    a configuration; and a rate of 0 whose dropout is skipped shows, too. No other thread may run
+    the model at that time, nor while a plan is proven.
 
     Args:
         model: any module, compiled or not, wrapped or not, with values or on the meta device.
