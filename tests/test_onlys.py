@@ -1,7 +1,7 @@
 """The 'only' sentences of the house, each one test over the syntax trees of src.
 
-Only `kernel` draws random bits. Only `apps` prints or touches the disk. Only `planning/apply` writes
-a model that a user brought, and only `intercept` hangs hooks into it.
+Only `kernel` draws random bits. Only `apps` prints or touches the disk. Only `planning/apply`
+writes a model that a user brought, and only `intercept` hangs hooks into it.
 """
 
 from __future__ import annotations
