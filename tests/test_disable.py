@@ -123,6 +123,27 @@ def test_what_is_kept_and_called_dropout_is_given_back() -> None:
     assert model.dropout_keep == 0.75
 
 
+@pytest.mark.parametrize("proven", [True, False])
+def test_numbers_that_are_only_called_like_rates_are_left(proven: bool) -> None:
+    """Caught: a factor that is set to 0, and two passes that are equal: nothing comes out."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout_scale, self.raindrops, self.drop = 0.5, 0.25, nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.drop(x) * self.dropout_scale
+            return x + self.raindrops if self.training or proven else x
+
+    model, x = Scaled().eval(), torch.ones(4, 8)
+    expected = model(x)
+    with dropkit.disable(model, *([x] if proven else [])) as off:
+        assert off.proven == proven
+        assert torch.equal(model(x), expected)
+        assert model.drop.p == 0
+
+
 def test_it_is_undone_at_the_end_of_its_block_and_can_be_done_twice() -> None:
     model = nn.Sequential(nn.Dropout(0.5))
     with dropkit.disable(model), dropkit.disable(model):

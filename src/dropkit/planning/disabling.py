@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
 
     For preference optimization, whose ratios of probabilities take dropout's noise for preference;
     for gradient checks, and to overfit one batch. Numbers that are rates become 0, by their names
-    and, with inputs, by what they do; and hooks let no dropout of torch's functions drop, not those
-    of the source and of attention either. Parameters, modes and `state_dict` stay as they are.
+    and, with inputs, by what they do; those that evaluation hangs on are left. Hooks let no dropout
+    of torch's functions drop, not those of the source and of attention either. Parameters, modes
+    and `state_dict` stay as they are.
 
     Args:
         model: any module; what `torch.compile` makes of it has to be compiled after, and a step
@@ -55,19 +56,23 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
     inner = uncompiled(model)
     given = bool(args or kwargs)
     rates = {_same_as(number): (number, is_rate) for number, is_rate in _named(inner)}
-    stuck = False
+    stuck, only_named = False, {**rates}
     if given:
         for lever in found(inner, args, kwargs):
             stuck |= not lever.moves and lever.rate > 0
             if lever.number is not None:
+                only_named.pop(_same_as(lever.number), None)
                 rates[_same_as(lever.number)] = lever.number, lever.sign > 0
     disabled = Disabled(inner, {}, proven=False)
+    told = _evaluated(inner, args, kwargs) if given else []
     try:
         for number, is_rate in rates.values():
             if writable(number):
                 disabled.write(number, 0.0 if is_rate else 1.0)
         attach(inner, _off)
         if given:
+            if not _equal([told, _evaluated(inner, args, kwargs)]):
+                disabled.spare(number for number, _ in only_named.values())
             disabled.lacks = "without tensors that come out"
             disabled.proven = _prove(inner, args, kwargs, stuck=stuck)
     except BaseException:
@@ -102,10 +107,15 @@ class Disabled:
             self.before.setdefault(number, number.value)
             number.write(value)
 
+    def spare(self, numbers: Iterable[Number]) -> None:
+        """Give some back, since evaluation hangs on them: only their names are those of rates."""
+        for number in numbers:
+            if number in self.before:
+                number.write(self.before.pop(number))
+
     def restore(self) -> None:
         """Give the model back as it was."""
-        for number in [*self.before]:
-            number.write(self.before.pop(number))
+        self.spare([*self.before])
         detach(self.model, _off)
 
     def __enter__(self) -> Disabled:
@@ -117,6 +127,10 @@ class Disabled:
     def __str__(self) -> str:
         said = ", proven: two passes in training mode are equal to the bit" if self.proven else ""
         return "\n".join([*map(str, self.touched), f"off{said or '; not proven, ' + self.lacks}"])
+
+
+_NO_RATES = ("_last", "_scale")
+"""Ends of names that tell of a dropout, and not of how much it drops."""
 
 
 def _off(call: Operation) -> Any:
@@ -132,9 +146,9 @@ def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
     for number in numbers(model):
         name, owner = number.name.lower(), type(number.owner).__name__.lower()
         plain = "drop" in owner and name in ("p", "rate", "prob", "drop_prob")
-        if "keep" in name and ("prob" in name or "rate" in name):
+        if "keep" in name and any(word in name for word in ("prob", "rate", "drop")):
             yield number, False
-        elif plain or "drop" in name:
+        elif plain or ("drop" in name and not name.endswith(_NO_RATES)):
             yield number, True
 
 
@@ -142,13 +156,8 @@ def _prove(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stuck: bool
 ) -> bool:
     """Whether there was anything to compare. `stuck`: a mask may seldom show in two passes."""
-    passes = []
-    with untouched(model), torch.no_grad():
-        model.train()
-        for _ in range(2):  # the second finds what the model was, and other random states
-            with forgetting(model):
-                passes.append([x.clone() for x in tensors(model(*args, **kwargs))])
-    equal = len(passes[0]) == len(passes[1]) and all(map(_same, *passes))
+    passes = _passes(model, args, kwargs, training=True, count=2)
+    equal = _equal(passes)
     sites = look(model, args, kwargs, gradients=False).sites if stuck or not equal else ()
     drawn = [site for site in sites if site.fired_in_train and not (equal and not _drops(site))]
     if equal and not drawn:
@@ -159,6 +168,37 @@ def _prove(
         f"draws is {'; '.join(map(_said, drawn[:5])) or 'not seen'}. It was given back as it was. "
         "Try to make the rate there an attribute of the module, such as self.drop_prob"
     )
+
+
+def _passes(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
+    count: int,
+) -> list[list[Tensor]]:
+    """What comes out; each pass finds what the model was, and other random states."""
+    passes = []
+    with untouched(model), torch.no_grad():
+        model.train(training)
+        for _ in range(count):
+            with forgetting(model):
+                passes.append([x.clone() for x in tensors(model(*args, **kwargs))])
+    return passes
+
+
+def _evaluated(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """What comes out in evaluation mode; nothing if it cannot run in it."""
+    try:
+        return _passes(model, args, kwargs, training=False, count=1)[0]
+    except Exception:  # of somebody else's model, which needs not evaluate
+        return []
+
+
+def _equal(passes: list[list[Tensor]]) -> bool:
+    one, other = passes
+    return len(one) == len(other) and all(map(_same, one, other))
 
 
 def _drops(site: Site) -> bool:
