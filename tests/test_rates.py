@@ -809,3 +809,24 @@ def test_names_of_which_nothing_can_be_learned_leave_the_model() -> None:
         dropkit.LearnedRates(plan, ["keys", "key*"], rows=10)
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert dropkit.LearnedRates(plan, ["keys"], rows=10).rates == {"keys": 0.25}
+
+
+def test_a_text_says_nothing_of_what_no_name_tells_apart() -> None:
+    """Caught: one name twice in a table, which is none; the last of two rates for both."""
+
+    class OneLine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.drop(F.dropout(F.dropout(x, 0.25, self.training), 0.1, self.training))
+
+    plan = planned(OneLine())
+    plan["drop"] = 0.2
+    for written in (plan.to_toml(), plan.to_json()):
+        assert planned(OneLine()).load(written).changes == {"drop.p": (0.5, 0.2)}
+    plan.levers[0].asked = 0.3
+    for write in (plan.to_toml, plan.to_json):
+        with pytest.raises(SettingError, match=r"got 0\.1, 0\.3.*lines of their own"):
+            write()

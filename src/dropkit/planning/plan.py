@@ -307,13 +307,30 @@ class Plan:
     # ---- as text
 
     def to_json(self) -> str:
-        """All rates, as one JSON object."""
-        return text.as_json(type(self.model).__name__, self.rates)
+        """All rates that names tell apart, as one JSON object."""
+        rates = {name: lever.wanted for name, lever in self._told()}
+        return text.as_json(type(self.model).__name__, rates)
 
     def to_toml(self) -> str:
-        """All rates, as a text that a person can edit."""
-        rows = [(name, lever.wanted, lever.site.role) for name, lever in labelled(self.levers)]
+        """All rates that names tell apart, as a text that a person can edit."""
+        rows = [(name, lever.wanted, lever.site.role) for name, lever in self._told()]
         return text.as_toml(type(self.model).__name__, len(self), dict.fromkeys(rows))
+
+    def _told(self) -> list[tuple[str, Lever]]:
+        """What a text can say; of sites that no name tells apart nothing, if nothing is asked."""
+        told = list(labelled(self.levers))
+        rates: defaultdict[str, set[float]] = defaultdict(set)
+        for name, lever in told:
+            rates[name].add(lever.wanted)
+        mixed = {name for name, some in rates.items() if len(some) > 1}
+        for name, lever in told:
+            if name in mixed and lever.wanted != lever.rate:
+                raise SettingError(
+                    f"expected one rate for all that {name!r} names, or a text cannot tell them "
+                    f"apart; got {', '.join(f'{rate:g}' for rate in sorted(rates[name]))}. Try to "
+                    "write their calls on lines of their own"
+                )
+        return [(name, lever) for name, lever in told if name not in mixed]
 
     def load(self, written: str) -> Plan:
         """Ask for the rates of a text, of either form; of a longer path before a shorter one.
