@@ -830,3 +830,21 @@ def test_a_text_says_nothing_of_what_no_name_tells_apart() -> None:
     for write in (plan.to_toml, plan.to_json):
         with pytest.raises(SettingError, match=r"got 0\.1, 0\.3.*lines of their own"):
             write()
+
+
+def test_of_two_plans_of_one_model_the_last_holds() -> None:
+    """Caught: the first takes the rate that the second asks for one of the model, and sets its."""
+    model = Literal()
+    first = planned(model)
+    first[""] = 0.5
+    first.apply()
+    second = planned(model)
+    second[""] = 1.0
+    assert second.apply().proof.holds
+    learned = dropkit.LearnedRates(second, rows=10)
+    model.train()(X).sum().backward()
+    assert all(logit.grad is not None for logit in learned.parameters())
+    learned.settle()
+    second.restore()
+    first.restore()
+    assert not model._forward_pre_hooks

@@ -18,7 +18,7 @@ from dropkit.intercept import Operation, attach, detach
 from dropkit.planning.levers import Lever
 from dropkit.planning.moving import part
 from dropkit.planning.plan import Plan
-from dropkit.planning.turning import Call, attended, chosen, compile_anew, is_of
+from dropkit.planning.turning import Call, Given, attended, chosen, compile_anew, is_of
 
 _TEMPERATURE = 0.1
 _FIRST = 0.1
@@ -212,7 +212,7 @@ class _Learn:
         if logit is None or not (call.is_attention or call.arguments["training"]):
             return call.run()
         if self.looks:
-            return call.run(**{"dropout_p" if call.is_attention else "p": 1.0})
+            return call.run(**{"dropout_p" if call.is_attention else "p": Given(1)})
         if call.is_attention:
             return attended(call, logit, self._drop)
         axes = range(2, call.x.dim()) if call.name.removesuffix("_") != "dropout" else ()

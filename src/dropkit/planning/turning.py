@@ -24,6 +24,10 @@ Drop = Callable[[Tensor, Tensor], Tensor]
 """A dropout of a value at a rate, or at what stands for one."""
 
 
+class Given(float):
+    """A rate that is asked for already: who comes later leaves it."""
+
+
 @dataclass(eq=False)
 class Turn:
     """Hears of the dropouts that one module calls itself, and gives them other rates."""
@@ -60,13 +64,13 @@ class Turn:
                 return call.run()
             return attended(call, rate) if call.is_attention else dropped(call, rate)
         wanted = self.rate(call, sys._getframe(1))
-        return call.run() if wanted is None else call.run(**{name: wanted})
+        return call.run() if wanted is None else call.run(**{name: Given(wanted)})
 
     def rate(self, call: Operation, frame: FrameType) -> float | None:
         """What is asked of a call that is made in a frame; None: nothing."""
         given = call.arguments["dropout_p" if call.is_attention else "p"]
         there = self.asked.get(round(float(given), 9))
-        if not is_of(self.module, frame):
+        if isinstance(given, Given) or not is_of(self.module, frame):
             return None
         if there and len(self.held) == 1:
             return chosen(there, frame)
