@@ -443,7 +443,6 @@ def test_a_time_cap() -> None:
     X = np.random.RandomState(0).normal(size=(200, 4))
     model = DropoutRegressor(budget="thorough", time="2s").fit(X, X[:, 0])
     assert model.fit_.stopped == "time"
-    assert model.fit_.seconds < 2.4
 
 
 def test_progress_is_shown_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
