@@ -26,13 +26,13 @@ def fitting(name: str, sites: Iterable[Site]) -> list[bool]:
     """
     sites = list(sites)
     by_role = [site.role == name for site in sites]
-    return by_role if any(by_role) else [is_at(site, name) for site in sites]
+    return by_role if any(by_role) else [is_at(site, name, held=True) for site in sites]
 
 
-def is_at(site: Site, name: str) -> bool:
-    """Whether a name is that of a place, and fits the site."""
+def is_at(site: Site, name: str, *, held: bool = False) -> bool:
+    """Whether a name is that of a place, and fits the site; or, if `held`, what holds its rate."""
     path, _, line = name.partition("@")
-    places = [place for place in (site.path, site.holder) if place or place is site.path]
+    places = [site.path, *([site.holder] if held and site.holder else [])]
     if line:
         there = site.place is not None and str(site.place.line) == line
         return there and any(p.count(".") == path.count(".") and is_within(p, path) for p in places)
