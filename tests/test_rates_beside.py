@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -282,6 +283,23 @@ def test_samples_and_maps_see_the_rates_of_a_plan() -> None:
         assert tuple(site.rate for site in dropkit.sites(model, X)) == rates
     plan.restore()
     assert tuple(site.rate for site in dropkit.sites(model, X)) == (0.3, 0.25)
+
+
+def test_samples_of_copies_and_of_the_last_of_two_plans_have_their_rates() -> None:
+    """Caught: handlers that are known by having been attached; the first plan of a call."""
+    model = Attending().eval()
+    first = planned(model)
+    first.update({"attention": 0.9, "output": 0.6})
+    first.apply()
+    twin = copy.deepcopy(model)
+    second = planned(model)
+    second.update({"attention": 0.1, "output": 0.2})
+    second.apply()
+    for one, rates in ((twin, (0.9, 0.6)), (model, (0.1, 0.2))):
+        draws = dropkit.sample(one, X, draws=40, key=1)
+        assert tuple(site.site.rate for site in draws.sites) == rates
+        assert abs(zeros(draws.samples) - rates[1]) < 0.05
+        assert tuple(site.rate for site in dropkit.sites(one, X)) == rates
 
 
 def test_a_model_without_dropout_has_an_empty_plan() -> None:

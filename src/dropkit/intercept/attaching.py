@@ -21,7 +21,7 @@ from itertools import count
 from threading import local
 from types import FrameType, FunctionType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from torch.overrides import (
 )
 
 from dropkit.intercept.operations import SIGNATURES, Handler, Operation, operation
+from dropkit.intercept.within import CALLS, module_of
 
 
 def _precedes(handler: Handler) -> bool:
@@ -289,10 +290,6 @@ _eagers: WeakKeyDictionary[Handler, _Eager] = WeakKeyDictionary()
 """By handler; hooks keep those, and what hangs on them, for as long as they are needed."""
 
 
-_turning: WeakSet[Handler] = WeakSet()
-"""Those that give calls other rates, and say which."""
-
-
 def _eager(handler: Handler) -> _Eager:
     found = _eagers.get(handler)
     return found or _eagers.setdefault(handler, _Eager(handler))
@@ -327,12 +324,9 @@ class _After(_Hook):
             self.mode.after()  # compiled up to somewhere within the module
 
 
-_CALLS = ("Module._call_impl", "Module._call_impl.<locals>.inner")
-
-
 def _is_call(frame: FrameType, handler: Handler) -> bool:
     """Whether a module is called here: one in training, with a hook for the handler."""
-    if frame.f_code.co_qualname not in _CALLS:
+    if frame.f_code.co_qualname not in CALLS:
         return False
     module = frame.f_locals["self"]
     return module.training and _Before(_Traced(handler)) in module._forward_pre_hooks.values()
@@ -353,8 +347,6 @@ def attach(model: nn.Module, handler: Handler, *, parts: bool = True) -> None:
         others = [number for number, hook in before.items() if isinstance(hook, _Before)]
         if any(before[number] == _Before(mode) for number in others):
             continue
-        if hasattr(handler, "rate"):
-            _turning.add(handler)
         new = module.register_forward_pre_hook(_Before(mode)).id
         module.register_forward_hook(_After(mode), always_call=True, prepend=True)
         # The last to come is the innermost: it is asked first, and ends first.
@@ -368,17 +360,15 @@ def attach(model: nn.Module, handler: Handler, *, parts: bool = True) -> None:
 
 def turned(call: Operation) -> Operation:
     """A call at the rate that a handler of its module gives it, whether or not it is in force."""
-    if not _turning:
-        return call
     here = sys._getframe(1)
-    caller = next((f for f in _frames(here) if f.f_code.co_qualname in _CALLS), None)
-    module = None if caller is None else caller.f_locals["self"]
-    for hook in [] if module is None else module._forward_pre_hooks.values():
-        if isinstance(hook, _Before) and hook.mode.handler in _turning:
-            rate = hook.mode.handler.rate(call, here)  # type: ignore[attr-defined]
-            if rate is not None:
-                name = "dropout_p" if call.is_attention else "p"
-                return Operation(call.function, call.name, call.arguments | {name: rate})
+    module = module_of(here)
+    hooks = () if module is None else reversed(module._forward_pre_hooks.values())
+    for hook in hooks:  # the last to come is asked first
+        rate_of = getattr(hook.mode.handler, "rate", None) if isinstance(hook, _Before) else None
+        rate = None if rate_of is None else rate_of(call, here)
+        if rate is not None:
+            name = "dropout_p" if call.is_attention else "p"
+            return Operation(call.function, call.name, call.arguments | {name: rate})
     return call
 
 

@@ -20,6 +20,8 @@ from dropkit.records import Place
 
 _numbers = RLock()
 """Numbers of hooks are counted by torch without one."""
+CALLS = ("Module._call_impl", "Module._call_impl.<locals>.inner")
+"""Functions of torch within which a module runs, with its hooks."""
 _OURS = __file__[: -len("intercept/within.py")]
 
 
@@ -113,6 +115,14 @@ def line_of(
             return Place(file, frame.f_lineno, name), made or frame.f_lasti
         frame = frame.f_back
     return None, made
+
+
+def module_of(frame: FrameType | None) -> nn.Module | None:
+    """The innermost module that was called, from a frame outwards; None: there is none."""
+    while frame is not None and frame.f_code.co_qualname not in CALLS:
+        frame = frame.f_back
+    found: nn.Module | None = None if frame is None else frame.f_locals.get("self")
+    return found
 
 
 @contextmanager
