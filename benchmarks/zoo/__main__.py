@@ -107,7 +107,7 @@ class TooLong(BaseException):
     """A model that takes longer than it may."""
 
 
-def run(subjects: Iterator[Subject], out: Path, examine: Examine = examined) -> None:
+def run(subjects: Iterator[Subject], out: Path, examine: Examine) -> None:
     done = {(row["library"], row["name"]) for row in rows(out)}
     signal.signal(signal.SIGALRM, _stop)
     for subject in subjects:
@@ -150,21 +150,24 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(
+    words: str | None, out: Path, examine: Examine, page: Callable[[list[dict[str, Any]]], str]
+) -> None:
+    """Read what is asked, run it, and write the page."""
+    parser = argparse.ArgumentParser(description=words)
     parser.add_argument("libraries", nargs="*", default=["torch", "transformers"])
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=CENSUS)
+    parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     prepare()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for library in args.libraries:
         wanted = (s for s in LIBRARIES[library]() if not args.only or s.name in args.only)
-        run(wanted, args.out)
+        run(wanted, args.out, examine)
     if args.write:
-        args.write.write_text(page(rows(args.out), mutants(MUTANTS)), "utf-8")
+        args.write.write_text(page(rows(args.out)), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, CENSUS, examined, lambda found: page(found, mutants(MUTANTS)))

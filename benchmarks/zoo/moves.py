@@ -8,14 +8,13 @@ are not run again. With --write a page is made of the whole file (docs/moves.md 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.__main__ import LIBRARIES, line, prepare, rows, run, state, unchanged
+from benchmarks.zoo.__main__ import command, line, state, unchanged
 from benchmarks.zoo.page import version
 from benchmarks.zoo.subjects import NotATextModel, Subject
 from torch import nn
@@ -112,21 +111,5 @@ def _short(place: str) -> str:
     return place.rpartition("site-packages/")[2]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("libraries", nargs="*", default=["torch", "transformers"])
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=MOVES)
-    parser.add_argument("--write", type=Path)
-    args = parser.parse_args()
-    prepare()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    for library in args.libraries:
-        wanted = (s for s in LIBRARIES[library]() if not args.only or s.name in args.only)
-        run(wanted, args.out, examined)
-    if args.write:
-        args.write.write_text(page(rows(args.out)), "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, MOVES, examined, page)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.intercept import forgetting, untouched, watching
+from dropkit.intercept.numbers import is_called_rate
 from dropkit.intercept.trace import Application, Node, Trace
 
 _MOST = 8
@@ -191,10 +192,8 @@ def _is_open(choice: Node) -> bool:
 def held_rates(model: nn.Module) -> Iterator[tuple[str, float]]:
     """(path of an attribute, value) of the numbers in modules that are called a dropout's rate."""
     for path, module in model.named_modules():
-        is_dropout = "drop" in type(module).__name__.lower()
         for name, value in vars(module).items():
-            named = "drop" in name.lower() or (is_dropout and name in ("p", "rate", "prob"))
-            if named and type(value) in (float, int):
+            if is_called_rate(module, name) and type(value) in (float, int):
                 yield f"{path}.{name}" if path else name, float(value)
 
 

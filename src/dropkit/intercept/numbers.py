@@ -48,12 +48,16 @@ def numbers(model: nn.Module) -> Iterator[Number]:
 
 
 def _of(owner: Any, start: str) -> Iterator[Number]:
-    drops = "drop" in type(owner).__name__.lower()
     for name, value in vars(owner).items():
-        named = "drop" in name.lower() or (drops and name in ("p", "rate", "prob"))
-        whole = type(value) is int and named
+        whole = type(value) is int and is_called_rate(owner, name)
         if (type(value) is float or whole) and 0 <= value <= 1:
             yield Number(owner, name, f"{start}{name}")
+
+
+def is_called_rate(owner: Any, name: str) -> bool:
+    """Whether an attribute has a dropout's name, or a rate's in what has a dropout's."""
+    plain = name in ("p", "rate", "prob")
+    return "drop" in name.lower() or (plain and "drop" in type(owner).__name__.lower())
 
 
 def _is_plain(value: Any) -> bool:

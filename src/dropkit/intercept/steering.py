@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,47 +40,14 @@ READ = frozenset((Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr
 """Functions that hand values to what is not torch."""
 
 
-class Director(Protocol):
-    """Decides what becomes of a call; where a model is, it asks for only if it has to know."""
+class Director:
+    """Decides what becomes of a call; this one lets each run as it is.
+
+    Where a model is, it asks for only if it has to know.
+    """
 
     def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
         """A dropout, or attention, switched on or not."""
-
-    def recur(self, function: Function, args: Sequence[Any], where: Callable[[], Where]) -> Any:
-        """The layers of a recurrent network."""
-
-    def draw(
-        self,
-        function: Function,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        where: Callable[[], Where],
-    ) -> Any:
-        """A draw that is not a dropout."""
-
-    def normalize(
-        self, function: Function, args: Sequence[Any], kwargs: dict[str, Any], inside: str
-    ) -> Any:
-        """A batch norm, inside the module of a path."""
-
-    def weigh(
-        self,
-        function: Function,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        where: Callable[[], Where],
-    ) -> Any:
-        """A linear layer or a convolution."""
-
-    def read(self, values: Tensor) -> None:
-        """Values are handed to what is not torch."""
-
-
-class Bystander:
-    """Decides nothing: every call runs as it is."""
-
-    def drop(self, call: Operation, where: Callable[[], Where]) -> Any:
-        """A dropout, or attention."""
         return call.run()
 
     def recur(self, function: Function, args: Sequence[Any], where: Callable[[], Where]) -> Any:
@@ -100,7 +67,7 @@ class Bystander:
     def normalize(
         self, function: Function, args: Sequence[Any], kwargs: dict[str, Any], inside: str
     ) -> Any:
-        """A batch norm."""
+        """A batch norm, inside the module of a path."""
         return function(*args, **kwargs)
 
     def weigh(

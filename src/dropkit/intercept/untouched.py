@@ -59,7 +59,7 @@ class Before:
             if was is None or was.layout != torch.strided or was.is_quantized:
                 continue
             given = now.get(name, parameter).detach()
-            if (was.shape, was.device) != (given.shape, given.device) or _same(given, was):
+            if (was.shape, was.device) != (given.shape, given.device) or same_bits(given, was):
                 continue
             count = int(torch.count_nonzero((given == 0) & (was != 0)))
             if count:
@@ -159,7 +159,7 @@ class _Contents:
             or (self.version is not None and tensor._version != self.version)
             or (tensor.is_leaf and tensor.grad is not self.grad)
             or (tensor.is_leaf, tensor.requires_grad) != (self.is_leaf, self.requires_grad)
-            or not _same(self.data, self.content)
+            or not same_bits(self.data, self.content)
         )
 
     def restore(self) -> None:
@@ -168,7 +168,7 @@ class _Contents:
         with torch.no_grad():
             if not _lies_alike(tensor, self.data):
                 tensor.data = self.data
-            if not _same(self.data, self.content):
+            if not same_bits(self.data, self.content):
                 self.data.copy_(self.content)
         if self.is_leaf and not tensor.is_leaf:
             tensor.detach_()  # it was written in place with what has gradients
@@ -202,10 +202,10 @@ def _lies_alike(first: Tensor, second: Tensor) -> bool:
     )
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
+def same_bits(first: Tensor, second: Tensor) -> bool:
     """Bit by bit: nan is nan, and -0 is not 0."""
     if first.is_nested:
-        return all(map(_same, first.unbind(), second.unbind()))
+        return all(map(same_bits, first.unbind(), second.unbind()))
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     if first.layout != torch.strided or first.is_quantized:

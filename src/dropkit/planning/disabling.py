@@ -13,7 +13,8 @@ from dropkit.errors import PlanError, SettingError
 from dropkit.inspection.evidence import look
 from dropkit.inspection.passes import tensors
 from dropkit.intercept import Operation, attach, detach, forgetting, uncompiled, untouched
-from dropkit.intercept.numbers import Number, numbers
+from dropkit.intercept.numbers import Number, is_called_rate, numbers
+from dropkit.intercept.untouched import same_bits
 from dropkit.planning.levers import found, writable
 from dropkit.planning.moving import Touched
 from dropkit.records import Site
@@ -144,11 +145,10 @@ _off.precedes = True  # type: ignore[attr-defined]
 def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
     """Numbers that are called a rate, and whether they are one; False: a part that is kept."""
     for number in numbers(model):
-        name, owner = number.name.lower(), type(number.owner).__name__.lower()
-        plain = "drop" in owner and name in ("p", "rate", "prob", "drop_prob")
+        name = number.name.lower()
         if "keep" in name and any(word in name for word in ("prob", "rate", "drop")):
             yield number, False
-        elif plain or ("drop" in name and not name.endswith(_NO_RATES)):
+        elif is_called_rate(number.owner, name) and not name.endswith(_NO_RATES):
             yield number, True
 
 
@@ -198,17 +198,11 @@ def _evaluated(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def _equal(passes: list[list[Tensor]]) -> bool:
     one, other = passes
-    return len(one) == len(other) and all(map(_same, one, other))
+    return len(one) == len(other) and all(map(same_bits, one, other))
 
 
 def _drops(site: Site) -> bool:
     return site.kind not in ("random", "noise") and (site.rate or 0.0) > 0
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool(
-        ((one == other) | (one != one) & (other != other)).all()
-    )
 
 
 def _said(site: Site) -> str:

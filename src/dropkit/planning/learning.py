@@ -15,10 +15,11 @@ from torch.nn.functional import logsigmoid
 from dropkit.errors import SettingError
 from dropkit.functional import concrete_dropout
 from dropkit.intercept import Operation, attach, detach
+from dropkit.intercept.within import module_of
 from dropkit.planning.levers import Lever
 from dropkit.planning.moving import part
 from dropkit.planning.plan import Plan
-from dropkit.planning.turning import Call, Given, attended, chosen, compile_anew, is_of
+from dropkit.planning.turning import Call, Given, attended, chosen, compile_anew
 
 _TEMPERATURE = 0.1
 _FIRST = 0.1
@@ -208,7 +209,7 @@ class _Learn:
             logit = logits[0]
         else:
             here = sys._getframe(1)
-            logit = chosen(self.logits, here) if is_of(self.module, here) else None
+            logit = chosen(self.logits, here) if module_of(here) is self.module else None
         if logit is None or not (call.is_attention or call.arguments["training"]):
             return call.run()
         if self.looks:

@@ -66,6 +66,11 @@ class Lever:
         return self.number is not None or self.at_call
 
     @property
+    def by_hand(self) -> bool:
+        """Whether the model makes its mask itself, so that no call says at which rate."""
+        return not self.at_call and self.site.kind != "recurrent"
+
+    @property
     def name(self) -> str:
         """For a person: where it is and what it does."""
         return f"{self.path or 'the model itself'} ({self.site.kind})"

@@ -96,7 +96,7 @@ class Plan:
 
     def __getitem__(self, name: str) -> dict[str, float]:
         """The rates that are asked of a role or a path, by name of a site."""
-        mine = self.named(name)
+        mine = set(self.named(name))
         return {label: lever.wanted for label, lever in labelled(self.levers) if lever in mine}
 
     @property
@@ -248,29 +248,18 @@ class Plan:
         if prove:
             self._check_model()
         self._moved.move(self.levers, compiled=self._compiled)
-        proven = None
-        if prove:
-            try:
-                proven = self.prove()
-            except Exception as error:
-                self.restore()
-                raise PlanError(
-                    f"expected a model that runs in training mode at the rates asked; it raised "
-                    f"{said(error)}. It was given back as it was"
-                ) from error
-            except BaseException:
-                self.restore()
-                raise
-            if not proven.holds:
-                self.restore()
-                raise PlanError(_failed(proven))
-            if proven.unseen:
-                names = ", ".join(row.name for row in proven.unseen[:5])
-                warnings.warn(
-                    f"moved and not proven, since they did not run: {names}",
-                    DropkitWarning,
-                    stacklevel=2,
-                )
+        try:
+            proven = self._proven() if prove else None
+        except BaseException:
+            self.restore()
+            raise
+        if proven is not None and proven.unseen:
+            names = ", ".join(row.name for row in proven.unseen[:5])
+            warnings.warn(
+                f"moved and not proven, since they did not run: {names}",
+                DropkitWarning,
+                stacklevel=2,
+            )
         return Applied(self, self._moved.touched, proven)
 
     @contextmanager
@@ -293,6 +282,18 @@ class Plan:
         """
         args, kwargs = self._inputs
         return proof(self.model, args, kwargs, self.levers)
+
+    def _proven(self) -> Proof:
+        try:
+            proven = self.prove()
+        except Exception as error:  # of somebody else's model
+            raise PlanError(
+                f"expected a model that runs in training mode at the rates asked; it raised "
+                f"{said(error)}. It was given back as it was"
+            ) from error
+        if not proven.holds:
+            raise PlanError(_failed(proven))
+        return proven
 
     def _check_model(self) -> None:
         held = set(map(id, self.model.modules()))

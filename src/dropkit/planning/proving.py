@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from dropkit.bounds import binomial_limits
 from dropkit.inspection.evidence import look
 from dropkit.inspection.passes import copied
 from dropkit.intercept import Operation, forgetting, untouched
-from dropkit.intercept.steering import Bystander, Function, steering
+from dropkit.intercept.steering import Director, Function, steering
 from dropkit.intercept.trace import Where
 from dropkit.planning.levers import Key, Lever
 
@@ -115,7 +115,8 @@ def proof(
     """
     if any(x.is_meta for x in (*model.parameters(), *model.buffers())):
         args, kwargs = copied((args, dict(kwargs)), torch.device("meta"))
-    called = {lever.key for lever in levers if lever.at_call or lever.site.kind == "recurrent"}
+    by_hand = {lever.key for lever in levers if lever.by_hand}
+    called = {lever.key for lever in levers if not lever.by_hand}
     wanted = {lever.key for lever in levers if lever.key in called and lever.wanted > 0}
     counting = _Counting(called)
     with untouched(model), torch.no_grad():
@@ -128,8 +129,8 @@ def proof(
             if wanted <= counting.seen.keys():
                 break
     seen = counting.seen
-    if any(not lever.at_call and lever.site.kind != "recurrent" for lever in levers):
-        seen |= _looked_at(model, args, kwargs, levers)
+    if by_hand:
+        seen |= _looked_at(model, args, kwargs, by_hand)
     shares: dict[Key, list[Lever]] = {}
     for lever in levers:
         shares.setdefault(lever.key, []).append(lever)
@@ -171,11 +172,10 @@ def _apart(row: Row, wanted: float) -> float:
 
 
 def _looked_at(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], levers: Iterable[Lever]
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], mine: set[Key]
 ) -> dict[Key, list[_Seen]]:
     """Masks that a model makes itself, as its map has them."""
     evidence = look(model, args, kwargs, gradients=False)
-    mine = {lever.key for lever in levers if not lever.at_call and lever.site.kind != "recurrent"}
     found: dict[Key, list[_Seen]] = {}
     for run in evidence.runs:
         key, met = run.events[0].where.key, run.site.measured
@@ -186,7 +186,7 @@ def _looked_at(
     return found
 
 
-class _Counting(Bystander):
+class _Counting(Director):
     """Counts what each call drops of ones, and hands on what came in."""
 
     def __init__(self, keys: set[Key]) -> None:
@@ -226,8 +226,9 @@ def _counted(call: Operation) -> tuple[int, int]:
         alone = {"attn_mask": None, "is_causal": False, "enable_gqa": False}
         kept = call.run(query=zeros, key=zeros, value=each[None, None], **alone) > 0
     else:
-        axes = int(call.name[7]) if call.name[7:8].isdigit() else 1
-        features = call.name.startswith("feature") or (axes < call.x.dim() and "d" in call.name[8:])
-        shape = (side, side, *(1,) * axes) if features else (_DRAWS,)
+        spatial = call.name[-2:] in ("1d", "2d", "3d")
+        axes = int(call.name[-2]) if spatial else 1
+        whole = spatial or call.name.startswith("feature")
+        shape = (side, side, *(1,) * axes) if whole else (_DRAWS,)
         kept = call.run(input=torch.ones(shape, **options)) > 0
     return _DRAWS, _DRAWS - int(kept.sum())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dropkit.acceleration import dropped
 from dropkit.functional import dropout
 from dropkit.intercept import Operation
-from dropkit.intercept.within import line_of
+from dropkit.intercept.within import line_of, module_of
 
 Call = tuple[object, ...]
 """Line and instruction."""
@@ -70,7 +70,7 @@ class Turn:
         """What is asked of a call that is made in a frame; None: nothing."""
         given = call.arguments["dropout_p" if call.is_attention else "p"]
         there = self.asked.get(round(float(given), 9))
-        if isinstance(given, Given) or not is_of(self.module, frame):
+        if isinstance(given, Given) or module_of(frame) is not self.module:
             return None
         if there and len(self.held) == 1:
             return chosen(there, frame)
@@ -86,13 +86,6 @@ def compile_anew() -> None:
     compiler = sys.modules.get("torch._dynamo")
     if compiler is not None:
         compiler.reset()
-
-
-def is_of(module: nn.Module, frame: FrameType | None) -> bool:
-    """Whether a module itself runs here, and not a part of it."""
-    while frame is not None and not frame.f_code.co_qualname.startswith("Module._call_impl"):
-        frame = frame.f_back
-    return frame is not None and frame.f_locals.get("self") is module
 
 
 def chosen(there: Mapping[Call, T], frame: FrameType) -> T:

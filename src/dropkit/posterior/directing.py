@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dropkit.intercept import Operation, turned
-from dropkit.intercept.steering import Function
+from dropkit.intercept.steering import Director, Function
 from dropkit.intercept.trace import Where
 from dropkit.kernel import Key, derive_on
 from dropkit.posterior.choosing import Active, Plan
@@ -27,7 +27,7 @@ _SITES, _DRAWS = 1, 2
 """Streams of a key: of sites, and of what a model draws otherwise."""
 
 
-class Directing:
+class Directing(Director):
     """Decides what becomes of each call in the pass of one draw."""
 
     def __init__(self, plan: Plan, key: Key, draw: int, recorder: Recorder | None = None) -> None:
