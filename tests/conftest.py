@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from command import fit, rows, write
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """No test leaves another number of threads: on shared cores all after it would crawl."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
 
 
 @pytest.fixture(scope="session")

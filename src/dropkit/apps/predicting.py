@@ -85,23 +85,21 @@ def predictions(model: Path, table: str, sampling: Sampling | None = None) -> Sh
 
     Raises `SettingError` if the model cannot be sampled so.
     """
-    import torch
-
-    from dropkit.apps.devices import cores
+    from dropkit.apps.devices import cores, threads
     from dropkit.apps.tables import read_table
 
     stored = folder.load(model)
-    # As many threads as when it was fitted: sums are then split alike, down to the last bit.
-    torch.set_num_threads(min(stored.fit.threads, cores()))
     asked = None if sampling is None else sampling.of(stored)
     frame = read_table(table).reset_index(drop=True)
-    rows = stored.model.encode(frame)
-    return sheet(
-        stored.model.schema,
-        identities(frame, stored.ids, range(1, len(frame) + 1)),
-        stored.model.read(rows).reshape(len(frame), -1).tolist(),
-        further=[] if sampling is None or asked is None else sampling.columns(asked, rows),
-    )
+    # As many threads as when it was fitted: sums are then split alike, down to the last bit.
+    with threads(min(stored.fit.threads, cores())):
+        rows = stored.model.encode(frame)
+        return sheet(
+            stored.model.schema,
+            identities(frame, stored.ids, range(1, len(frame) + 1)),
+            stored.model.read(rows).reshape(len(frame), -1).tolist(),
+            further=[] if sampling is None or asked is None else sampling.columns(asked, rows),
+        )
 
 
 def deliver(found: Sheet, out: Path | None) -> None:

@@ -10,7 +10,7 @@ import click
 from dropkit.apps.clock import Clock, seconds
 from dropkit.apps.commands.exits import INTERRUPTED
 from dropkit.apps.commands.telling import told
-from dropkit.apps.devices import sleepy_threads
+from dropkit.apps.devices import sleepy_threads, threads
 from dropkit.apps.request import Request
 from dropkit.errors import SettingError
 
@@ -55,7 +55,9 @@ _FREE_AT_RESUME = {"table", "target", "time", "quiet", "resume"}
 )
 @click.option("--time", metavar="DURATION", help="Cap on the whole run, such as 60s, 2m or 1h30m.")
 @click.option("--seed", default=0, show_default=True, help="Names the random draws.")
-@click.option("--threads", type=int, metavar="N", help="Threads.  [default: all cores]")
+@click.option(
+    "--threads", type=int, metavar="N", help="Threads.  [default: all cores, or OMP_NUM_THREADS]"
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--type",
@@ -93,9 +95,9 @@ def fit(context: click.Context, /, **options: Any) -> int:
             sleepy_threads()
             from dropkit.apps import fitting  # torch, pandas and scikit-learn come with it
 
-            _set_threads(request.threads)
             clock = Clock(context.obj.began, request.time)
-            found = fitting.fit(fitting.Run(request, clock, show, stop, resumed))
+            with threads(request.threads or -1):
+                found = fitting.fit(fitting.Run(request, clock, show, stop, resumed))
         finally:
             show.close()
     if not quiet:
@@ -141,14 +143,6 @@ def _checkpoint(
         )
     table = options["table"] or found.request.table
     return replace(found, request=replace(found.request, table=table, time=cap, out=str(out)))
-
-
-def _set_threads(threads: int | None) -> None:
-    import torch
-
-    from dropkit.apps.devices import cores
-
-    torch.set_num_threads(threads or cores())
 
 
 def _conclude(found: Fit, request: Request) -> None:
