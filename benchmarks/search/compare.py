@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ OUT = Path("build/search.jsonl")
 EPOCHS = 40
 TABLES = ("mnist-1000", "concrete", "kin8nm-1000")
 WAYS = ("dropkit", "random", "defaults", "grid")
-SECONDS = {"mnist-1000": 1.0, "concrete": 0.5, "kin8nm-1000": 0.5}
+SECONDS = {"mnist-1000": 1.0, "concrete": 0.45, "kin8nm-1000": 0.45}
 """Of the time that is given, how much each table gets."""
 
 
@@ -94,12 +94,19 @@ def network(of: Table) -> Any:
     )
 
 
+@dataclass(frozen=True, order=True)
+class Trained:
+    """What the best epoch of a network gave."""
+
+    score: float
+    weights: dict[str, Any] = field(compare=False)
+
+
 def trained(
     of: Table, settings: dict[str, Any], rates: dict[str, float], seed: int, trial: Any = None
-) -> tuple[float, float]:
-    """Train one network: the score of its best epoch, and what that is on the test rows."""
+) -> Trained:
+    """Train one network; of its epochs the best on the validation rows."""
     import torch
-    from torch.nn import functional as F
 
     import dropkit
 
@@ -111,58 +118,65 @@ def trained(
     decay, smoothing = settings.get("weight_decay", 0.0), settings.get("label_smoothing", 0.0)
     optimizer = torch.optim.AdamW(model.parameters(), settings.get("lr", 1e-3), weight_decay=decay)
     batch = settings.get("batch", 64)
-
-    def loss(x: Any, y: Any, smooth: float = 0.0) -> Any:
-        if of.classes:
-            return F.cross_entropy(model(x), y, label_smoothing=smooth)
-        return F.mse_loss(model(x), y)
-
-    best, test = float("inf"), float("inf")
+    best = Trained(float("inf"), model.state_dict())
     for epoch in range(EPOCHS):
         model.train()
         for part in torch.randperm(len(of.x)).split(batch):
             optimizer.zero_grad()
-            loss(of.x[part], of.y[part], smoothing).backward()
+            loss(of, model(of.x[part]), of.y[part], smoothing).backward()
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            score = float(loss(of.valid_x, of.valid_y))
-            if score < best:
-                best, test = score, float(loss(of.test_x, of.test_y))
+            score = float(loss(of, model(of.valid_x), of.valid_y))
+        if score < best.score:
+            best = Trained(score, {n: w.clone() for n, w in model.state_dict().items()})
         if not np.isfinite(score):
             break
         if trial is not None and epoch % 4 == 3:
-            trial.report(best, epoch)
+            trial.report(best.score, epoch)
             if trial.should_stop():
                 break
-    return best, test
+    return best
+
+
+def loss(of: Table, out: Any, y: Any, smoothing: float = 0.0) -> Any:
+    from torch.nn import functional as F
+
+    if of.classes:
+        return F.cross_entropy(out, y, label_smoothing=smoothing)
+    return F.mse_loss(out, y)
 
 
 def searched(name: str, way: str, seed: int, seconds: float) -> dict[str, Any]:
     """Search in one way: the best trial's score and test score, and how many were tried."""
+    import torch
+
     of = table(name, seed)
-    found: list[tuple[float, float]] = []
+    found: list[Trained] = []
     trained(of, {}, {}, 0)  # what loads late is loaded
     end = time.monotonic() + seconds
     ROUTES[way](of, seed, end, found)
-    best = min(found)
+    best, model = min(found), network(of).eval()
+    model.load_state_dict(best.weights)
+    with torch.no_grad():
+        test = float(loss(of, model(of.test_x), of.test_y))
     row = {"table": name, "way": way, "seed": seed, "seconds": seconds, "trials": len(found)}
-    return row | {"valid": best[0], "test": best[1]}
+    return row | {"valid": best.score, "test": test}
 
 
-def by_dropkit(of: Table, seed: int, end: float, found: list[tuple[float, float]]) -> None:
+def by_dropkit(of: Table, seed: int, end: float, found: list[Trained]) -> None:
     import dropkit
 
     def objective(trial: Any) -> float:
         found.append(trained(of, trial.params, trial.rates, trial.seed, trial))
-        return found[-1][0]
+        return found[-1].score
 
     with tempfile.TemporaryDirectory() as out:
         left = end - time.monotonic()
         dropkit.search(objective, space=space(of), seconds=left, out=out, key=seed)
 
 
-def by_random(of: Table, seed: int, end: float, found: list[tuple[float, float]]) -> None:
+def by_random(of: Table, seed: int, end: float, found: list[Trained]) -> None:
     draw, knobs = np.random.RandomState(seed), space(of)
     while time.monotonic() < end:
         values = {}
@@ -175,7 +189,7 @@ def by_random(of: Table, seed: int, end: float, found: list[tuple[float, float]]
         found.append(trained(of, values, rates, int(draw.randint(2**31))))
 
 
-def by_defaults(of: Table, seed: int, end: float, found: list[tuple[float, float]]) -> None:
+def by_defaults(of: Table, seed: int, end: float, found: list[Trained]) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -185,12 +199,12 @@ def by_defaults(of: Table, seed: int, end: float, found: list[tuple[float, float
         lr = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
         batch = trial.suggest_categorical("batch", [4, 8, 16, 32, 64])
         found.append(trained(of, {"lr": lr, "batch": batch}, {}, trial.number))
-        return found[-1][0]
+        return found[-1].score
 
     study.optimize(objective, timeout=end - time.monotonic())
 
 
-def by_grid(of: Table, seed: int, end: float, found: list[tuple[float, float]]) -> None:
+def by_grid(of: Table, seed: int, end: float, found: list[Trained]) -> None:
     for again, rate in ((a, r) for a in count() for r in (0.0, 0.1, 0.2, 0.3, 0.5)):
         if time.monotonic() >= end:
             return
@@ -204,7 +218,7 @@ def space(of: Table) -> Any:
     return discover(dropkit.rates(network(of), of.x[:2]), classes=bool(of.classes))
 
 
-ROUTES: dict[str, Callable[[Table, int, float, list[tuple[float, float]]], None]] = {
+ROUTES: dict[str, Callable[[Table, int, float, list[Trained]], None]] = {
     "dropkit": by_dropkit,
     "random": by_random,
     "defaults": by_defaults,
@@ -214,7 +228,7 @@ ROUTES: dict[str, Callable[[Table, int, float, list[tuple[float, float]]], None]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=OUT)
