@@ -1,6 +1,6 @@
 # Every target sets itself up: in a fresh clone there is nothing to do first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm zoo-moves bench bench-audit bench-rates bench-kernel bench-tables bench-population bench-sampling bench-search-scale test-cluster test-loops conformance conformance-triton reproduce-uci clean
+.PHONY: help demo test lint format pages zoo zoo-mutants zoo-timm zoo-moves bench bench-audit bench-rates bench-kernel bench-tables bench-population bench-sampling bench-search bench-search-compare bench-search-scale test-cluster test-loops conformance conformance-triton reproduce-uci clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -19,7 +19,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## fit a network to a real table of 1,000 loans, and write its report
 	$(BIN)/dropkit fit examples/credit_german.csv --target risk --budget 16000 --out build/demo
@@ -93,6 +93,11 @@ bench-population: $(VENV)/ready ## 32 networks as one computation against 32 loo
 
 bench-sampling: $(VENV)/ready-sampling ## Monte Carlo dropout beside its peers: what is sampled, and how fast (an hour); writes docs/sampling-benchmark.md
 	PYTHONPATH=$(VENV)/sampling GOMP_SPINCOUNT=5000 $(BIN)/python -m benchmarks.sampling --write docs/sampling-benchmark.md
+
+bench-search: bench-rates bench-search-compare bench-search-scale ## plans and searches of rates: what they cost, find and survive
+
+bench-search-compare: $(VENV)/ready ## the discovered space beside other ways of choosing, five seeds (an hour); writes docs/tuning.md
+	$(BIN)/python -m benchmarks.search.compare --write docs/tuning.md
 
 bench-search-scale: $(VENV)/ready-cluster ## a search by 1 to 8 workers over PostgreSQL and Ray, some killed (minutes); writes docs/tuning.md
 	$(BIN)/python -m benchmarks.search.scale --write docs/tuning.md

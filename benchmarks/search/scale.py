@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from benchmarks.search.marks import written
 from benchmarks.uci.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,6 @@ from cluster import cluster, postgres  # noqa: E402
 SPACE = {"x": (0.0, 1.0)}
 LENGTH = 2.0
 """Seconds that a trial waits or computes."""
-BEGIN, END = "<!-- scale: begins -->", "<!-- scale: ends -->"
 KILLS = 20
 
 CODE = """
@@ -239,9 +239,7 @@ def main(write: Path | None) -> None:
     text = page(measure())
     print(text)
     if write is not None:
-        before, _, rest = write.read_text("utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
+        written(write, "scale", text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,13 @@
+"""Puts what was measured into a page, between its marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def written(page: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name: begins -->` and `<!-- name: ends -->`."""
+    begin, end = f"<!-- {name}: begins -->", f"<!-- {name}: ends -->"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", "utf-8")
