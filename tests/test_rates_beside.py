@@ -371,3 +371,70 @@ def test_of_two_plans_of_one_model_the_last_holds() -> None:
     second.restore()
     first.restore()
     assert not model._forward_pre_hooks
+
+
+def test_a_whole_zero_comes_back_whole() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0))
+    plan = dropkit.rates(net, torch.ones(2, 4))
+    plan["1"] = 0.5
+    for change in (plan.applied, lambda: dropkit.disable(net, torch.ones(2, 4))):
+        with change():
+            pass
+        assert type(net[1].p) is int
+
+
+class Skipping(nn.Module):
+    """A branch that is skipped by chance; Python compares what was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.layerdrop = nn.Linear(4, 4), 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.rand(()).item() < self.layerdrop:
+            return x
+        return x + self.linear(x)
+
+
+def test_a_rate_that_nobody_sees_is_said() -> None:
+    """Mutant: a plan that is empty, and says that all is as the model has it."""
+    plan = dropkit.rates(Skipping(), torch.ones(2, 4))
+    assert len(plan) == 0 and [site.kind for site in plan.unread] == ["path"]
+    assert "its rate is not seen: stochastic depth at " in str(plan)
+    with dropkit.disable(Skipping(), torch.ones(2, 4)) as off:  # two passes might be equal by luck
+        assert not off.proven and "rate of the model itself (rand)" in str(off)
+
+
+class Drawn(nn.Module):
+    """A mask of which each kind of torch's draws of zeros and ones makes one."""
+
+    def __init__(self, draw: Callable[[Tensor, float], Tensor]) -> None:
+        super().__init__()
+        self.draw, self.amount = draw, 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.draw(x, 1 - self.amount) / (1 - self.amount) if self.training else x
+
+
+@pytest.mark.parametrize(
+    ("draw", "moves"),
+    [
+        (lambda x, keep: torch.empty_like(x).bernoulli_(keep), True),
+        (lambda x, keep: torch.bernoulli(torch.full_like(x, keep)), True),
+        (lambda x, keep: torch.bernoulli(torch.full_like(x, keep, dtype=torch.half)).float(), True),
+        (lambda x, keep: torch.empty_like(x).bernoulli_(torch.tensor(keep)), False),
+        (lambda x, keep: torch.distributions.Bernoulli(keep).sample(x.shape), False),
+        (lambda x, keep: torch.distributions.Bernoulli(torch.tensor(keep)).sample(x.shape), False),
+    ],
+)
+def test_draws_of_zeros_and_ones_have_their_rates(
+    draw: Callable[[Tensor, float], Tensor], moves: bool
+) -> None:
+    """Mutant: 1/2, the default of `bernoulli_`, where the chance is a tensor that nobody knows."""
+    (lever,) = dropkit.rates(Drawn(draw), ONES)
+    assert lever.rate == 0.3 and lever.moves is moves
+
+
+def test_a_mask_of_many_rates_has_none() -> None:
+    plan = dropkit.rates(Drawn(lambda x, _: torch.bernoulli(torch.rand_like(x))), ONES)
+    assert len(plan) == 0

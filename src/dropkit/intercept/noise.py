@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import erf, prod, sqrt
+from collections.abc import Iterable, Mapping, Sequence
+from math import erf, log10, prod, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,12 +52,24 @@ def _of_draw(node: Node) -> Chance:
 
 
 def _probability(node: Node) -> float | None:
-    if node.scalars:
-        return node.scalars[0]
-    if not node.inputs:
-        return 0.5
-    filled = node.inputs[0]
-    return filled.scalars[-1] if filled.name in _FILLED and filled.scalars else None
+    for filled in node.inputs[:1]:
+        if filled.name in _FILLED and filled.scalars:
+            return filled.scalars[-1]  # exact, whatever it was filled in
+    return node.scalars[0] if node.scalars else None
+
+
+def probability(args: Sequence[Any], kwargs: Mapping[str, Any], *, mutates: bool) -> float | None:
+    """Of ones, as `bernoulli` and `bernoulli_` were called; None: several, or no values."""
+    p = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if mutates else args[0])
+    if not isinstance(p, Tensor):
+        return float(p)
+    plain = type(p) in (Tensor, torch.nn.Parameter) and p.dtype.is_floating_point
+    if p.is_meta or not p.numel() or not plain:
+        return None
+    with torch.no_grad():
+        first = p.flatten()[0]
+        digits = -round(log10(torch.finfo(p.dtype).resolution))
+        return round(float(first), digits) if bool((p == first).all()) else None
 
 
 def noticed(node: Node) -> None:

@@ -28,7 +28,13 @@ class Number:
     @property
     def value(self) -> float:
         """What it is."""
-        return float(vars(self.owner)[self.name])
+        return float(self.held)
+
+    @property
+    def held(self) -> float:
+        """The same as it is held: 0 may be whole."""
+        held: float = vars(self.owner)[self.name]
+        return held
 
     def write(self, value: float) -> None:
         """Another value."""

@@ -23,7 +23,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.intercept.attaching import OPENED, turned
 from dropkit.intercept.facts import BATCH_NORMS, FUSED, LIKE, Facts, facts
-from dropkit.intercept.noise import application, drawn, filling, is_application, noticed, origin
+from dropkit.intercept.noise import (
+    application,
+    drawn,
+    filling,
+    is_application,
+    noticed,
+    origin,
+    probability,
+)
 from dropkit.intercept.operations import operation
 from dropkit.intercept.process import Ends, eager
 from dropkit.intercept.trace import (
@@ -141,7 +149,7 @@ class Watch:
             shape=shape_of(results[0]) if results else (),
             path=path,
             owner=type(module).__name__,
-            scalars=tuple(float(x) for x in args if type(x) in _SCALARS),
+            scalars=_numbers(known, args, kwargs),
         )
         if known.name == "dropout" and "strides" in known.names:
             node.lists["strides"] = tuple(known.argument("strides", args, kwargs) or ())
@@ -253,6 +261,14 @@ class _Calls(Ends, TorchFunctionMode):
             watch.calls.pop()
         call.result = watch.node(result) if isinstance(result, Tensor) else None
         return result
+
+
+def _numbers(known: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[float, ...]:
+    """The numbers among the arguments; of a draw of zeros and ones their chance."""
+    if known.name in ("bernoulli", "bernoulli_"):
+        chance = probability(args, kwargs, mutates=known.mutates)
+        return () if chance is None else (chance,)
+    return tuple(float(x) for x in args if type(x) in _SCALARS)
 
 
 def _cut(known: Facts, args: tuple[Any, ...], given: Sequence[Tensor], node: Node | None) -> None:

@@ -58,8 +58,11 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
     given = bool(args or kwargs)
     rates = {_same_as(number): (number, is_rate) for number, is_rate in _named(inner)}
     stuck, only_named = False, {**rates}
+    unread: tuple[Site, ...] = ()
     if given:
-        for lever in found(inner, args, kwargs):
+        looked = found(inner, args, kwargs)
+        unread = looked.unread
+        for lever in looked.levers:
             stuck |= not lever.moves and lever.rate > 0
             if lever.number is not None:
                 only_named.pop(_same_as(lever.number), None)
@@ -76,6 +79,9 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
                 disabled.spare(number for number, _ in only_named.values())
             disabled.lacks = "without tensors that come out"
             disabled.proven = _prove(inner, args, kwargs, stuck=stuck)
+            if unread and disabled.proven:
+                disabled.proven = False
+                disabled.lacks = f"without the rate of {_said(unread[0])}, which is not seen"
     except BaseException:
         disabled.restore()
         raise
@@ -105,7 +111,7 @@ class Disabled:
     def write(self, number: Number, value: float) -> None:
         """Another value, which is remembered."""
         if number.value != value:
-            self.before.setdefault(number, number.value)
+            self.before.setdefault(number, number.held)
             number.write(value)
 
     def spare(self, numbers: Iterable[Number]) -> None:

@@ -242,7 +242,9 @@ def _proven(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], rates: Mapping[str, float]
 ) -> Proof:
     """That each acts at its rate in training, and none in evaluation mode."""
-    levers = {lever.path: lever for lever in found(model, args, kwargs) if lever.path in rates}
+    levers = {
+        lever.path: lever for lever in found(model, args, kwargs).levers if lever.path in rates
+    }
     for path, rate in rates.items():
         lever = levers.get(path)
         if lever is None or lever.rate != rate:

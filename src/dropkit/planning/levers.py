@@ -76,8 +76,18 @@ class Lever:
         return f"{self.path or 'the model itself'} ({self.site.kind})"
 
 
-def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Lever]:
-    """The levers of a model, in the order in which its sites run.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was seen of a model's rates."""
+
+    levers: list[Lever]
+    """In the order in which their sites run."""
+    unread: tuple[Site, ...]
+    """Sites whose rate is not seen, as one that Python compares a drawn number with."""
+
+
+def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Looked:
+    """The levers of a model.
 
     It is looked at while every number that it holds is a little moved, each by something else. So
     what a rate hangs on is seen, not guessed from names; and a rate of 0 that would skip its
@@ -90,12 +100,15 @@ def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     trained = evidence.passes.train[0]
     if trained.failed is not None:
         raise SettingError(explained(trained.failed, trained)) from trained.failed
+    runs = [*_runs(evidence)]
     levers = [
-        _lever(run, who(run.site.rate or 0.0), usual(evidence, run)) for run in _runs(evidence)
+        _lever(run, who(run.site.rate or 0.0), usual(evidence, run))
+        for run in runs
+        if run.site.rate is not None
     ]
     if any(_computed(lever) for lever in levers):
         _unmoved(levers, _runs(look(inner, args, kwargs, gradients=False)))
-    return levers
+    return Looked(levers, tuple(run.site for run in runs if run.site.rate is None))
 
 
 def writable(number: Number) -> bool:
@@ -128,7 +141,7 @@ def _unmoved(levers: Iterable[Lever], runs: Iterable[Run]) -> None:
 def _runs(evidence: Evidence) -> Iterator[Run]:
     for run in evidence.runs:
         asked = run.trained and any(event.asked for event in run.events)
-        if asked and run.site.rate is not None and run.site.kind not in ("random", "noise"):
+        if asked and run.site.kind not in ("random", "noise"):
             yield run
 
 

@@ -71,7 +71,7 @@ class Moved:
                 number.write(self._before.pop(number))
         for number, value in wanted.numbers.items():
             if number.value != value:
-                self._before.setdefault(number, number.value)
+                self._before.setdefault(number, number.held)
                 number.write(value)
         if turns.keys() - self._turns.keys():
             compile_anew()

@@ -55,7 +55,8 @@ def rates(model: nn.Module, *args: Any, **kwargs: Any) -> Plan:
     >>> net[1].p
     0.5
     """
-    return Plan(model, args, kwargs, found(model, args, kwargs))
+    looked = found(model, args, kwargs)
+    return Plan(model, args, kwargs, looked.levers, looked.unread)
 
 
 class Plan:
@@ -71,9 +72,12 @@ class Plan:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         levers: Sequence[Lever],
+        unread: Sequence[Site] = (),
     ) -> None:
         self.model = uncompiled(model)
         self.levers = tuple(levers)
+        self.unread = tuple(unread)
+        """Sites whose rate is not seen, so that no plan has it: compared in Python with a draw."""
         self._inputs = args, dict(kwargs)
         self._moved = Moved(self.model)
         self._compiled = is_compiled(model)
@@ -87,7 +91,7 @@ class Plan:
         return iter(self.levers)
 
     def __str__(self) -> str:
-        return table(type(self.model).__name__, self.levers)
+        return table(type(self.model).__name__, self.levers, self.unread)
 
     def __repr__(self) -> str:
         return (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from dropkit.inspection.showing import pattern, printable
+from dropkit.inspection.showing import KINDS, pattern, printable
 from dropkit.planning.levers import Lever
+from dropkit.records import Site
 
 _HEADINGS = ("role", "where", "model's", "asked", "moved by")
 
@@ -33,8 +34,8 @@ def _lined(lever: Lever) -> str:
     return lever.path if place is None else f"{lever.path}@{place.line}"
 
 
-def table(model: str, levers: Sequence[Lever]) -> str:
-    """Sites that differ in nothing but the number of their layer are one row."""
+def table(model: str, levers: Sequence[Lever], unread: Iterable[Site] = ()) -> str:
+    """Sites that differ in nothing but the number of their layer are one row; and what is none."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for name, lever in labelled(levers):
         rate, asked = f"{lever.rate:.4g}", f"{lever.wanted:.4g}"
@@ -42,6 +43,8 @@ def table(model: str, levers: Sequence[Lever]) -> str:
         rows.setdefault(key, []).append(name)
     cells = [_HEADINGS, *((k[0], merged(names), *k[2:]) for k, names in rows.items())]
     lines = [f"{model}: {len(levers)} sites, {_moved(levers)}", *_columns(cells)]
+    told = dict.fromkeys(f"{KINDS.get(site.kind, site.kind)} at {site.place}" for site in unread)
+    lines += [f"not in the plan, since its rate is not seen: {one}" for one in told]
     return "\n".join(lines)
 
 
