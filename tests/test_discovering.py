@@ -74,3 +74,14 @@ def test_labels_are_smoothed_where_there_are_classes(tmp_path: Path) -> None:
 def test_a_search_needs_one_of_both(given: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=says):
         dropkit.search(lambda _: 0.0, trials=1, out=tmp_path, **given)
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_what_is_usual_is_as_recommended(normed: bool) -> None:
+    """Mutant: a table of its own, in which convolutions beside batch norm are as others."""
+    beside = nn.BatchNorm2d(4) if normed else nn.Identity()
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), beside, nn.ReLU(), nn.Dropout2d(0.1), nn.Flatten(),
+                         nn.Linear(144, 2))  # fmt: skip
+    (said,) = dropkit.recommend(conv, x := torch.ones(2, 1, 8, 8)).advice
+    knob = next(iter(discover(dropkit.rates(conv, x))))
+    assert f"usual: {said.low:g} to {said.high:g} for " in knob.reason

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dropkit.inspection.ranges import (
-    CHANNELS,
-    HIDDEN,
-    INPUT,
-    LORA,
-    PATH,
-    RECURRENT,
-    TRANSFORMER,
-    Range,
-)
+from dropkit.inspection.ranges import HIDDEN, Range
+from dropkit.planning.groups import group_of
 from dropkit.planning.levers import Lever
 from dropkit.planning.plan import Plan
+from dropkit.planning.policy import USUAL
 from dropkit.records import Knob, Role, Space
 
-_OF_ROLES: dict[Role, Range] = {
-    "input": INPUT, "embedding": INPUT, "hidden": HIDDEN, "head": HIDDEN, "output": HIDDEN,
-    "residual": TRANSFORMER, "attention": TRANSFORMER, "conv": CHANNELS, "recurrent": RECURRENT,
-    "path": PATH, "lora": LORA,
-}  # fmt: skip
-"""Where the surroundings of a site say nothing better."""
 _BELOW, _ABOVE, _MOST = 0.2, 1.5, 0.9
 """A search looks from a fifth of the lowest usual rate to 1.5 times the highest; and at none."""
 
@@ -53,16 +40,19 @@ def discover(plan: Plan, *, classes: bool = False, training: bool = True) -> Spa
     """
     movable = [lever for lever in plan if lever.moves]
     roles = dict.fromkeys(lever.site.role for lever in movable)
-    knobs = [_knob(role, [lever for lever in movable if lever.site.role == role]) for role in roles]
+    attends = any(lever.site.role == "attention" for lever in plan)
+    knobs = [
+        _knob(role, [lever for lever in movable if lever.site.role == role], attends)
+        for role in roles
+    ]
     if training:
-        attends = any(lever.site.role == "attention" for lever in plan)
         knobs += [_learning_rate(attends), _decay(attends)]
     return Space((*knobs, _SMOOTHING)) if classes else Space(tuple(knobs))
 
 
-def _knob(role: Role, levers: Sequence[Lever]) -> Knob:
+def _knob(role: Role, levers: Sequence[Lever], attends: bool) -> Knob:
     """From the lowest to the highest of its sites, and the model's own rate among them."""
-    ranges = [lever.usual or _OF_ROLES[role] for lever in levers]
+    ranges = [_usual(lever, attends) for lever in levers]
     rates = [lever.rate for lever in levers]
     low = min(part.low or part.high / 4 for part in ranges)
     high = max(part.high for part in ranges)
@@ -81,6 +71,12 @@ def _knob(role: Role, levers: Sequence[Lever]) -> Knob:
         default=min(max(own, bottom), top) if own else 0.0,
         reason=f"{len(levers)} sites, of {own:.3g} in the mean; usual: {said}",
     )
+
+
+def _usual(lever: Lever, attends: bool) -> Range:
+    """As `recommend` has it; of what is dropped on an output, where none is usual, as hidden."""
+    usual = USUAL.get(group_of(lever.site, attends))
+    return HIDDEN if usual is None else usual.range
 
 
 def _learning_rate(attends: bool) -> Knob:

@@ -10,7 +10,6 @@ from torch import nn
 
 from dropkit.errors import SettingError
 from dropkit.inspection.evidence import Evidence, explained, look
-from dropkit.inspection.ranges import Range, usual
 from dropkit.inspection.runs import Run
 from dropkit.intercept import uncompiled
 from dropkit.intercept.numbers import Number, nudged, numbers
@@ -40,8 +39,6 @@ class Lever:
     """Whether the rate can be set at each call, whatever the model says."""
     derived: bool = False
     """Whether its rate is computed, of numbers that may move other sites as well."""
-    usual: Range | None = None
-    """The rates that are usual for what it is."""
     asked: float | None = None
     """None: the model's own."""
 
@@ -84,6 +81,8 @@ class Looked:
     """In the order in which their sites run."""
     unread: tuple[Site, ...]
     """Sites whose rate is not seen, as one that Python compares a drawn number with."""
+    evidence: Evidence
+    """Of the model with all its numbers a little moved."""
 
 
 def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Looked:
@@ -101,14 +100,11 @@ def found(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     if trained.failed is not None:
         raise SettingError(explained(trained.failed, trained)) from trained.failed
     runs = [*_runs(evidence)]
-    levers = [
-        _lever(run, who(run.site.rate or 0.0), usual(evidence, run))
-        for run in runs
-        if run.site.rate is not None
-    ]
+    levers = [_lever(run, who(run.site.rate or 0.0)) for run in runs if run.site.rate is not None]
     if any(_computed(lever) for lever in levers):
         _unmoved(levers, _runs(look(inner, args, kwargs, gradients=False)))
-    return Looked(levers, tuple(run.site for run in runs if run.site.rate is None))
+    unread = tuple(run.site for run in runs if run.site.rate is None)
+    return Looked(levers, unread, evidence)
 
 
 def writable(number: Number) -> bool:
@@ -145,7 +141,7 @@ def _runs(evidence: Evidence) -> Iterator[Run]:
             yield run
 
 
-def _lever(run: Run, moved: tuple[Number, int] | None, usual: Range | None) -> Lever:
+def _lever(run: Run, moved: tuple[Number, int] | None) -> Lever:
     number, sign = moved or (None, 1)
     rate, event = run.site.rate, run.events[0]
     at_call = event.call in _AT_CALL
@@ -156,7 +152,7 @@ def _lever(run: Run, moved: tuple[Number, int] | None, usual: Range | None) -> L
         number = number if writable(number) else None
     holder = "" if number is None else number.path
     site = replace(run.site, rate=rate, holder=holder)
-    return Lever(site, event.where.key, number, sign, at_call, usual=usual)
+    return Lever(site, event.where.key, number, sign, at_call)
 
 
 def _is_near(number: Number, path: str) -> bool:

@@ -10,14 +10,16 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from dropkit.errors import SettingError
-from dropkit.inspection.evidence import look
 from dropkit.inspection.ranges import FEW, MASSIVE, SMALL
 from dropkit.inspection.sitemap import SiteMap
+from dropkit.intercept import uncompiled
 from dropkit.planning import policy
 from dropkit.planning.advice import Advice, Recommendation
 from dropkit.planning.depth import alone, numbered
+from dropkit.planning.groups import group_of
+from dropkit.planning.levers import Lever, found
 from dropkit.planning.places import Place, places
-from dropkit.planning.plan import Plan, rates
+from dropkit.planning.plan import Plan
 from dropkit.planning.policy import Group
 from dropkit.records import Site
 
@@ -26,8 +28,6 @@ Fit = Literal["underfits", "overfits"]
 
 _IN_BLOCKS = ("attention", "residual", "hidden")
 _DROPS = ("dropout", "feature_dropout", "alpha_dropout", "attention", "recurrent", "path", "mask")
-_BLOCK = 4
-"""How near the sum of a residual block is to what is dropped in it, in operations."""
 
 
 def recommend(
@@ -193,19 +193,22 @@ def _seen(
     model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[str, list[tuple[Site, float | None]], set[str], list[Place]]:
     """The name of a model, its sites with their rates, those that stay, places without one."""
-    free: list[Place] = []
     if isinstance(model, nn.Module):
-        there = places(look(model, args, kwargs, gradients=False), args, kwargs)
+        looked = found(model, args, kwargs)  # which knows dropouts at a rate of 0, too
+        there = places(looked.evidence, args, kwargs)
         free = [place for place in there if place.usual and not place.refused]
-        model = rates(model, *args, **kwargs)  # which knows dropouts at a rate of 0, too
+        return type(uncompiled(model)).__name__, *_with_rates(looked.levers), free
     if isinstance(model, Plan):
-        levers = [(lever.site, lever.rate) for lever in model]
-        fixed = {alone(lever.site) for lever in model if not lever.moves}
-        found: list[tuple[Site, float | None]] = [pair for pair in levers if _is_dropout(pair[0])]
-        return type(model.model).__name__, found, fixed, free
+        return type(model.model).__name__, *_with_rates(model.levers), []
     name = model.model if isinstance(model, SiteMap) else "a list of sites"
     ran = (site for site in _listed(model) if _is_dropout(site) and site.ran)
-    return name, [(site, site.rate) for site in ran], set(), free
+    return name, [(site, site.rate) for site in ran], set(), []
+
+
+def _with_rates(levers: Sequence[Lever]) -> tuple[list[tuple[Site, float | None]], set[str]]:
+    """Sites with their rates, and those that stay."""
+    fixed = {alone(lever.site) for lever in levers if not lever.moves}
+    return [(lever.site, lever.rate) for lever in levers if _is_dropout(lever.site)], fixed
 
 
 def _listed(sites: Any) -> list[Site]:
@@ -223,25 +226,7 @@ def _is_dropout(site: Site) -> bool:
     return site.kind in _DROPS
 
 
-# ---- what a place is
-
-
-def group_of(site: Site, transformer: bool) -> Group:
-    """What a site, or what would be one, is to the policy; `transformer`: the model attends."""
-    maps = site.role == "conv" or (site.kind == "feature_dropout" and len(site.shape) > 3)
-    if maps and site.role != "input":
-        beside = any(near.step == "batch_norm" for near in (*site.fed_by, *site.feeds))
-        return "conv beside batch norm" if beside else "conv"
-    if site.kind == "recurrent":
-        return "between recurrent layers"
-    if site.role == "attention":
-        return "transformer"
-    if transformer and site.role in ("embedding", "residual"):
-        return "transformer"
-    if site.role in ("hidden", "residual"):
-        return "transformer" if transformer and _to_sum(site) <= _BLOCK else "hidden"
-    groups: tuple[Group, ...] = get_args(Group)
-    return next(group for group in groups if group == site.role)
+# ---- where a place is
 
 
 def _ends_in_sum(site: Site) -> bool:
@@ -249,11 +234,6 @@ def _ends_in_sum(site: Site) -> bool:
     later = [near.step for near in site.feeds[1:]]
     ends = (step for step in later if step in ("linear", "convolution", "residual_add", "output"))
     return next(ends, "") == "residual_add"
-
-
-def _to_sum(site: Site) -> int:
-    """How far the sum is that ends its residual branch, in operations."""
-    return min((near.distance for near in site.feeds if near.step == "residual_add"), default=99)
 
 
 # ---- the rate
