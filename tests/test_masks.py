@@ -341,11 +341,17 @@ def test_classic_scaling_is_the_inverted_one_later() -> None:
         ({"shared": (1,), "offset": 4}, "multiple of the 3"),
         ({"offset": F.Shard((2, 3), (1, 0))}, "Shard that holds"),
         ({"scaling": "none"}, "inverted, classic"),
+        ({"p": "0.5"}, "expected a number, or a tensor of rates; got '0.5'"),
+        ({"p": None}, "expected a number, or a tensor of rates; got None"),
+        ({"shared": 1}, r"such as \(1,\); got 1"),
+        ({"shared": "ab"}, "axes of a tensor with 2 dimensions, from -2 to 1; got a"),
+        ({"generator": 3}, "expected a torch.Generator; got 3"),
+        ({"x": [1.0, 2.0]}, "expected a tensor; got list"),
     ],
 )
 def test_bad_input_is_told_apart(settings: dict[str, object], says: str) -> None:
     with pytest.raises(SettingError, match=says):
-        F.dropout(torch.ones(2, 3), **settings)  # type: ignore[arg-type]
+        F.dropout(**{"x": torch.ones(2, 3), **settings})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])

@@ -16,9 +16,14 @@ SCALINGS = ("inverted", "classic")
 def check_rate(p: float | Tensor, x: Tensor | None = None) -> None:
     """p is a fraction, or a tensor of fractions that broadcasts against x."""
     if isinstance(p, Tensor):
-        _check_rates(p, x)
-    elif not 0.0 <= p <= 1.0:
+        return _check_rates(p, x)
+    try:
+        inside = 0.0 <= p <= 1.0
+    except TypeError:
+        raise SettingError(f"p: expected a number, or a tensor of rates; got {p!r}") from None
+    if not inside:
         raise SettingError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return None
 
 
 def _check_rates(p: Tensor, x: Tensor | None) -> None:
@@ -62,8 +67,15 @@ def check_number(p: object, instead: str = "dropkit.functional.dropout") -> None
         )
 
 
+def check_tensor(x: object) -> None:
+    """x is what torch can compute with."""
+    if not isinstance(x, Tensor):
+        raise SettingError(f"x: expected a tensor; got {type(x).__name__}. Try torch.as_tensor(x)")
+
+
 def check_dropped(x: Tensor) -> None:
     """x has numbers that can be scaled: torch raises the same for integers."""
+    check_tensor(x)
     if not (x.is_floating_point() or x.is_complex()):
         raise RuntimeError(
             f"result type Float can't be cast to the desired output type {x.dtype}: expected a "

@@ -11,7 +11,13 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from dropkit import kernel
 from dropkit.errors import SettingError
-from dropkit.functional.checks import SCALINGS, check_choice, check_dropped, check_rate
+from dropkit.functional.checks import (
+    SCALINGS,
+    check_choice,
+    check_dropped,
+    check_rate,
+    check_tensor,
+)
 from dropkit.functional.sharding import is_sharded, keyed_shard
 from dropkit.kernel import Key, Scaling, plain_dropout
 from dropkit.records import Shard
@@ -72,6 +78,7 @@ def dropout(
     plain = training and not shared and not inplace and scaling == "inverted"
     if plain and (y := plain_dropout(x, p, key, offset, generator)) is not None:
         return y
+    check_tensor(x)
     check_rate(p, x)
     check_choice("scaling", scaling, SCALINGS)
     if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):

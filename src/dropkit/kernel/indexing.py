@@ -7,7 +7,7 @@ does not depend on how the tensor is cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, NamedTuple
 
@@ -56,10 +56,12 @@ def _whole(offset: Any) -> int:
     return index(offset)
 
 
-def axes(shared: Sequence[int], rank: int) -> frozenset[int]:
+def axes(shared: object, rank: int) -> frozenset[int]:
     """Axes counted from either end, as numbers from 0."""
+    if not isinstance(shared, Iterable):
+        raise SettingError(f"shared: expected axes, such as (1,); got {shared!r}")
     for axis in shared:
-        if not -rank <= axis < rank:
+        if not isinstance(axis, int | torch.SymInt) or not -rank <= axis < rank:
             raise SettingError(
                 f"shared: expected axes of a tensor with {rank} dimensions, from {-rank} to "
                 f"{rank - 1}; got {axis}"

@@ -155,6 +155,8 @@ def _ask(
 
 
 def _drawn(device: torch.device, generator: torch.Generator | None) -> Key:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise SettingError(f"generator: expected a torch.Generator; got {generator!r}")
     device = device if generator is None else generator.device
     if device.type == "cpu":
         return fresh(generator)
