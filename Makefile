@@ -97,7 +97,7 @@ bench-sampling: $(VENV)/ready-sampling ## Monte Carlo dropout beside its peers: 
 bench-search: bench-rates bench-search-compare bench-search-scale ## plans and searches of rates: what they cost, find and survive
 
 bench-search-compare: $(VENV)/ready ## the discovered space beside other ways of choosing, five seeds (an hour); writes docs/tuning.md
-	$(BIN)/python -m benchmarks.search.compare --write docs/tuning.md
+	$(BIN)/python -m benchmarks.search.compare $(if $(DATA),--data $(DATA)) --write docs/tuning.md
 
 bench-search-scale: $(VENV)/ready-cluster ## a search by 1 to 8 workers over PostgreSQL and Ray, some killed (minutes); writes docs/tuning.md
 	$(BIN)/python -m benchmarks.search.scale --write docs/tuning.md

@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 from benchmarks.search.marks import written
+from benchmarks.uci.provenance import provenance
 
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 WAYS = ("dropkit", "random", "defaults", "grid", "concrete", "population")
 SECONDS = {"mnist-1000": 1.0, "concrete": 0.45, "kin8nm-1000": 0.45}
 """Of the time that is given, how much each table gets."""
@@ -34,12 +36,12 @@ _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31,
 Row = dict[str, Any]
 
 
-def searched(name: str, way: str, seed: int, seconds: float) -> Row:
+def searched(data: Path, name: str, way: str, seed: int, seconds: float) -> Row:
     """Search in one way: what the best trial scored, and its network on the test rows."""
     from benchmarks.search import ways
     from benchmarks.search.nets import Trained, table
 
-    of = table(name, seed)
+    of = table(data, name, seed)
     found: list[Trained] = []
     ways.trained(of, {}, {}, 0)  # what loads late is loaded
     ways.WAYS[way](of, seed, time.monotonic() + seconds, found)
@@ -64,7 +66,9 @@ def page(rows: list[Row]) -> str:
         cells = (_gap(ours, _tests(rows, name, way)) for way in WAYS[1:])
         lines.append(f"| {name} | {' | '.join(cells)} |")
     spent = ", ".join(f"{row['seconds']:g} s for {row['table']}" for row in _firsts(rows))
-    return "\n".join([*lines, "", f"{spent}; seeds {sorted({row['seed'] for row in rows})}."])
+    made, seeds = provenance(), len({row["seed"] for row in rows})
+    facts = f"{spent}; {seeds} seeds. {made['cpu']}, {made['date']}"
+    return "\n".join([*lines, "", f"{facts}."])
 
 
 def _gap(ours: dict[int, float], theirs: dict[int, float]) -> str:
@@ -87,17 +91,18 @@ def _firsts(rows: list[Row]) -> list[Row]:
     return [next(row for row in rows if row["table"] == name) for name in SECONDS]
 
 
-def _started(name: str, way: str, seed: int, seconds: float) -> subprocess.Popen[str]:
+def _started(data: Path, name: str, way: str, seed: int, seconds: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.search.compare", "--seconds", str(seconds)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*command, "--one", name, way, str(seed)],
+        [*command, "--data", str(data), "--one", name, way, str(seed)],
         stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="the tables (%(default)s)")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
@@ -105,9 +110,14 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not (args.data / "mnist" / "mnist.npz").exists() or not (args.data / "uci").is_dir():
+        parser.error(
+            f"expected mnist/mnist.npz (train_images, train_labels, test_images, test_labels) and "
+            f"uci/concrete/data.csv, uci/kin8nm/data.csv in {args.data}; try --data FOLDER"
+        )
     if args.one:
         name, way, seed = args.one
-        print(json.dumps(searched(name, way, int(seed), args.seconds * SECONDS[name])))
+        print(json.dumps(searched(args.data, name, way, int(seed), args.seconds * SECONDS[name])))
         return
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
@@ -115,7 +125,7 @@ def main() -> None:
     todo = [one for one in product(range(args.seeds), SECONDS, WAYS) if one not in done]
     for at in range(0, len(todo), args.jobs):
         group = todo[at : at + args.jobs]
-        running = [_started(name, way, seed, args.seconds) for seed, name, way in group]
+        running = [_started(args.data, name, way, seed, args.seconds) for seed, name, way in group]
         for process in running:
             said, _ = process.communicate()
             rows.append(json.loads(said.splitlines()[-1]))

@@ -15,9 +15,6 @@ import dropkit
 from dropkit.planning.discovering import discover
 from dropkit.records import Space
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-TABLES = ("mnist-1000", "concrete", "kin8nm-1000")
-
 
 @dataclass(frozen=True)
 class Table:
@@ -32,10 +29,10 @@ class Table:
     classes: int
 
 
-def table(name: str, seed: int) -> Table:
+def table(data: Path, name: str, seed: int) -> Table:
     """Another split for each seed; of MNIST other training images."""
     if name == "mnist-1000":
-        held = np.load(DATA / "mnist" / "mnist.npz")
+        held = np.load(data / "mnist" / "mnist.npz")
         rows = np.arange(seed * 1000, seed * 1000 + 1000)
         x = torch.tensor(held["train_images"][rows].reshape(1000, -1), dtype=torch.float32) / 255
         y = torch.tensor(held["train_labels"][rows].astype(np.int64))
@@ -43,14 +40,14 @@ def table(name: str, seed: int) -> Table:
         test_y = torch.tensor(held["test_labels"].astype(np.int64))
         mean, spread, classes = x.mean(), x.std(), 10
     else:
-        folder = DATA / "uci" / name.removesuffix("-1000")
+        folder = data / "uci" / name.removesuffix("-1000")
         values = np.loadtxt(folder / "data.csv", delimiter=",", skiprows=1)
         order = np.random.RandomState(seed).permutation(len(values))
         rows = int(0.8 * len(values))
         if name.endswith("-1000"):
             rows = min(1000, rows)
-        data = torch.tensor(values[order], dtype=torch.float32)
-        train, rest = data[:rows], data[rows:][:2000]
+        held = torch.tensor(values[order], dtype=torch.float32)
+        train, rest = held[:rows], held[rows:][:2000]
         centre, wide = train.mean(0), train.std(0) + 1e-9
         train, rest = (train - centre) / wide, (rest - centre) / wide
         x, y, test, test_y = train[:, :-1], train[:, -1:], rest[:, :-1], rest[:, -1:]
