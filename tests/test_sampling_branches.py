@@ -95,6 +95,29 @@ def test_a_model_that_is_fastest_by_itself_is_followed_too() -> None:
     assert sorted(site.rate or 0 for site in sites) == [0.1, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("times", "following"),
+    [
+        ({0: 1.0, 1: 2.0}, 4),  # by the tape slower, and many at once may be faster
+        ({0: 1.0, 1: 4.1}, 0),  # four at once would not be, at the best
+        ({0: 1.0, 1: 2.0, 4: 1.5}, 16),
+        ({0: 1.0, 1: 2.0, 4: 2.2}, 0),  # it does not pay
+        ({0: 1.0, 1: 0.9, 4: 0.3}, 16),
+        ({0: 1.0, 1: 0.9, 4: 0.3, 16: 0.4}, 4),
+    ],
+)
+def test_more_draws_at_once_are_tried_as_long_as_that_may_pay(
+    times: dict[int, float], following: int
+) -> None:
+    """Mutant: no fold is tried where one draw by the tape takes longer than the model: GRUs."""
+    from dropkit.posterior.running import Way
+
+    way = Way(proven=True, folds=True, times=times)
+    way.tries.update({count: 9 for count in times})
+    assert way.next() == following
+    assert way.loops() == (following == 0)
+
+
 # ---- and masks that are shared along the batch
 
 

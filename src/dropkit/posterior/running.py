@@ -101,7 +101,10 @@ class Way:
         return self.tries[1] >= _TRIES and self.best() == 0 and self.next() == 0
 
     def next(self) -> int:
-        """How many to do at once: more than ever as long as that pays, and then the best."""
+        """How many to do at once: more than ever as long as that may pay, and then the best.
+
+        One draw by the tape may take longer than the model, and many at once still far less.
+        """
         if self.tries[1] < _TRIES:
             return 1
         most, best = max(self.times), self.best()
@@ -109,7 +112,9 @@ class Way:
             return best
         if self.tries[most] < _TRIES:
             return most
-        return most * _STEP if self.times[most] <= self.times[best] * _WORSE else best
+        fewer = min(seconds for count, seconds in self.times.items() if count)
+        pays = self.times[most] <= fewer * _WORSE
+        return most * _STEP if pays and self.times[most] / _STEP <= self.times[best] else best
 
 
 @dataclass(slots=True, eq=False)
