@@ -322,6 +322,13 @@ def test_classic_scaling_is_the_inverted_one_later() -> None:
     assert torch.allclose(F.dropout(x, 0.3, False, scaling="classic"), x * 0.7)
 
 
+def test_axes_may_be_numbers_of_numpy() -> None:
+    x = torch.ones(4, 5)
+    assert torch.equal(
+        F.dropout(x, key=KEY, shared=np.arange(1, 2)), F.dropout(x, key=KEY, shared=[1])
+    )
+
+
 @pytest.mark.parametrize(
     "settings, says",
     [

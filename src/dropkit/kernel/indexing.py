@@ -61,7 +61,7 @@ def axes(shared: object, rank: int) -> frozenset[int]:
     if not isinstance(shared, Iterable):
         raise SettingError(f"shared: expected axes, such as (1,); got {shared!r}")
     for axis in shared:
-        if not isinstance(axis, int | torch.SymInt) or not -rank <= axis < rank:
+        if not hasattr(axis, "__index__") or not -rank <= axis < rank:
             raise SettingError(
                 f"shared: expected axes of a tensor with {rank} dimensions, from {-rank} to "
                 f"{rank - 1}; got {axis}"
