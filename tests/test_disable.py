@@ -102,7 +102,7 @@ def test_without_tensors_to_compare_nothing_is_called_proven() -> None:
 
     off = dropkit.disable(Mean(), torch.ones(4, 8))
     assert not off.proven
-    assert "not proven, without tensors" in str(off)
+    assert "not proven, without tensors that have values" in str(off)
 
 
 def test_what_is_kept_and_called_dropout_is_given_back() -> None:

@@ -325,7 +325,7 @@ def test_classic_scaling_is_the_inverted_one_later() -> None:
 def test_axes_may_be_numbers_of_numpy() -> None:
     x = torch.ones(4, 5)
     assert torch.equal(
-        F.dropout(x, key=KEY, shared=np.arange(1, 2)), F.dropout(x, key=KEY, shared=[1])
+        F.dropout(x, key=KEY, shared=[np.int64(1)]), F.dropout(x, key=KEY, shared=[1])
     )
 
 
@@ -350,6 +350,9 @@ def test_axes_may_be_numbers_of_numpy() -> None:
         ({"scaling": "none"}, "inverted, classic"),
         ({"p": "0.5"}, "expected a number, or a tensor of rates; got '0.5'"),
         ({"p": None}, "expected a number, or a tensor of rates; got None"),
+        ({"shared": np.arange(2)}, "expected axes, such as"),
+        ({"shared": iter([1])}, "expected axes, such as"),
+        ({"p": np.ones(2) / 2}, "expected a number, or a tensor of rates"),
         ({"shared": 1}, r"such as \(1,\); got 1"),
         ({"shared": "ab"}, "axes of a tensor with 2 dimensions, from -2 to 1; got a"),
         ({"generator": 3}, "expected a torch.Generator; got 3"),

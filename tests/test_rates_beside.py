@@ -435,6 +435,35 @@ def test_draws_of_zeros_and_ones_have_their_rates(
     assert lever.rate == 0.3 and lever.moves is moves
 
 
+@pytest.mark.parametrize("kept", [0.7, 0.875, 0.125, 0.99609375, 0.001])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.float, torch.double])
+def test_a_chance_of_few_digits_is_told_as_it_is(kept: float, dtype: torch.dtype) -> None:
+    """Mutant: rounded to the digits after the point that a type is good for: a rate of 0 or 1."""
+    model = Drawn(lambda x, _: torch.empty_like(x).bernoulli_(torch.tensor(kept, dtype=dtype)))
+    (lever,) = dropkit.rates(model, ONES)
+    assert lever.rate == pytest.approx(1 - kept, rel=0, abs=1e-12 if dtype.itemsize > 2 else 1e-4)
+
+
+def test_a_chance_that_is_written_over_is_not_read() -> None:
+    """Mutant: 1/2, the default of `bernoulli_`, for all that writes."""
+
+    def out(x: Tensor, keep: float) -> Tensor:
+        return torch.bernoulli(torch.full_like(x, keep), out=torch.empty_like(x))
+
+    def over(x: Tensor, keep: float) -> Tensor:
+        mean = torch.linspace(keep, keep, x.numel()).view_as(x)
+        return torch.bernoulli(mean, out=mean)
+
+    assert [lever.rate for lever in dropkit.rates(Drawn(out), ONES)] == [0.3]
+    assert not len(dropkit.rates(Drawn(over), ONES))
+
+
+def test_on_the_meta_device_nothing_is_proven_off() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).to("meta")
+    with dropkit.disable(net, torch.ones(2, 4, device="meta")) as off:
+        assert not off.proven and "without tensors that have values" in str(off)
+
+
 def test_a_mask_of_many_rates_has_none() -> None:
     plan = dropkit.rates(Drawn(lambda x, _: torch.bernoulli(torch.rand_like(x))), ONES)
     assert len(plan) == 0

@@ -323,3 +323,26 @@ BAD: dict[str, tuple[Callable[[], Recommendation], str]] = {
 def test_bad_input_is_refused(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         call()
+
+
+class Guarded(nn.Module):
+    """A dropout, or none, as a number of the model has it."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(16, 64), nn.Dropout(0.3), nn.Linear(64, 4)
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.last(self.drop(x) if self.number == 1 else x)
+
+
+@pytest.mark.parametrize("number", [1.0, 0.5])
+def test_no_dropout_is_advised_where_one_is(number: float) -> None:
+    """Mutant: places are looked for while all numbers are a little moved."""
+    model, x = Guarded(number), torch.randn(8, 16)
+    said = dropkit.recommend(model, x, rows=1000)
+    assert bool(said.inserts) == (number != 1)
+    if said.inserts:
+        dropkit.insert(model, said, x)

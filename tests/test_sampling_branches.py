@@ -90,7 +90,7 @@ def test_a_model_that_is_fastest_by_itself_is_followed_too() -> None:
     for way in preparing._learned[model].ways.values():
         way.times, way.tries[1] = {0: 1e-9, 1: 1.0, 4: 1.0}, 9
         way.tries[4] = 9
-        assert way.loops()
+        assert way.loops(8)
     sites = dropkit.sample(model, -x, option, draws=9, key=KEY).sites
     assert sorted(site.rate or 0 for site in sites) == [0.1, 0.5]
 
@@ -114,8 +114,24 @@ def test_more_draws_at_once_are_tried_as_long_as_that_may_pay(
 
     way = Way(proven=True, folds=True, times=times)
     way.tries.update({count: 9 for count in times})
-    assert way.next() == following
-    assert way.loops() == (following == 0)
+    assert way.next(999) == following
+    assert way.loops(999) == (following == 0)
+
+
+@pytest.mark.parametrize("most", [3, 49, 999])
+def test_what_is_slower_at_any_number_is_left(most: int) -> None:
+    """Mutant: as many as fit are asked for in each call, since four times more might pay."""
+    from dropkit.posterior.running import Way
+
+    way = Way(proven=True, folds=True)
+    way.took(0, 1.0)
+    for _ in range(4):  # calls
+        left = 49
+        while left > 0:
+            count = min(way.next(min(left, most)), left, most)
+            way.took(count, 3.0 * count or 1.0)
+            left -= max(count, 1)
+    assert way.loops(min(49, most))
 
 
 # ---- and masks that are shared along the batch

@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 from benchmarks.search.marks import written
 from benchmarks.uci.provenance import provenance
+from scipy import stats
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 WAYS = ("dropkit", "random", "defaults", "grid", "concrete", "population")
 SECONDS = {"mnist-1000": 1.0, "concrete": 0.45, "kin8nm-1000": 0.45}
 """Of the time that is given, how much each table gets."""
-_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""Student's, by the number of seeds."""
 
 Row = dict[str, Any]
 
@@ -75,7 +74,7 @@ def _gap(ours: dict[int, float], theirs: dict[int, float]) -> str:
     gaps = np.array([theirs[seed] - ours[seed] for seed in ours if seed in theirs])
     if len(gaps) < 2:
         return "?"
-    half = _T95[len(gaps)] * gaps.std(ddof=1) / len(gaps) ** 0.5
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
     return f"{gaps.mean():+.4f} ± {half:.4f}"
 
 
@@ -120,7 +119,9 @@ def main() -> None:
         print(json.dumps(searched(args.data, name, way, int(seed), args.seconds * SECONDS[name])))
         return
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
+    held = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
+    rows = [r for r in held if r["seconds"] == args.seconds * SECONDS[r["table"]]]
+    rows = [r for r in rows if r["seed"] < args.seeds]
     done = {(row["seed"], row["table"], row["way"]) for row in rows}
     todo = [one for one in product(range(args.seeds), SECONDS, WAYS) if one not in done]
     for at in range(0, len(todo), args.jobs):
@@ -128,6 +129,8 @@ def main() -> None:
         running = [_started(args.data, name, way, seed, args.seconds) for seed, name, way in group]
         for process in running:
             said, _ = process.communicate()
+            if process.returncode:
+                sys.exit(f"{process.args} ended with {process.returncode}; what was found is kept")
             rows.append(json.loads(said.splitlines()[-1]))
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")

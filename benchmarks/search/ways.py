@@ -71,7 +71,7 @@ def by_defaults(of: Table, seed: int, end: float, found: Found) -> None:
     def objective(trial: Any) -> float:
         lr = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
         batch = trial.suggest_categorical("batch", [4, 8, 16, 32, 64])
-        found.append(trained(of, {"lr": lr, "batch": batch}, {}, trial.number))
+        found.append(trained(of, {"lr": lr, "batch": batch}, {}, seed * 1000 + trial.number))
         return found[-1].score
 
     study.optimize(objective, timeout=end - time.monotonic())

@@ -103,7 +103,13 @@ def held_memory() -> Iterator[None]:
 
 
 def cores() -> int:
-    """How many cores this process may use; no more than OMP_NUM_THREADS says, where that is set."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def usual_threads() -> int:
+    """As many as there are cores, and no more than OMP_NUM_THREADS says, where that is set."""
     told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(there or 1, int(told) if told.isdecimal() and int(told) else there or 1)
+    return min(cores(), int(told)) if told.isdecimal() and int(told) else cores()

@@ -19,7 +19,7 @@ def check_rate(p: float | Tensor, x: Tensor | None = None) -> None:
         return _check_rates(p, x)
     try:
         inside = 0.0 <= p <= 1.0
-    except TypeError:
+    except (TypeError, ValueError):  # an array has no truth value
         raise SettingError(f"p: expected a number, or a tensor of rates; got {p!r}") from None
     if not inside:
         raise SettingError(f"dropout probability has to be between 0 and 1, but got {p}")

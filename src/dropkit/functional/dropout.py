@@ -75,15 +75,21 @@ def dropout(
             dropout, (x,), x, p=p, training=training, shared=shared, key=key, offset=offset,
             generator=generator, inplace=inplace, scaling=scaling,
         )  # fmt: skip
-    plain = training and not shared and not inplace and scaling == "inverted"
+    alone = type(shared) is tuple and not shared
+    plain = training and alone and not inplace and scaling == "inverted"
     if plain and (y := plain_dropout(x, p, key, offset, generator)) is not None:
         return y
-    check_tensor(x)
-    check_rate(p, x)
-    check_choice("scaling", scaling, SCALINGS)
+    _check(x, p, shared, scaling)
     if (not training and scaling == "inverted") or (not isinstance(p, Tensor) and p == 0):
         return x
     return _dropped(x, p, training, inplace, shared, key, offset, generator, scaling)
+
+
+def _check(x: Tensor, p: float | Tensor, shared: Sequence[int], scaling: Scaling) -> None:
+    check_tensor(x)
+    check_rate(p, x)
+    kernel.check_axes(shared)
+    check_choice("scaling", scaling, SCALINGS)
 
 
 def _jagged(x: Any, inplace: bool, run: Callable[[Tensor], Tensor]) -> Tensor:

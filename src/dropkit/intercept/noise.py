@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import erf, log10, prod, sqrt
+from math import erf, prod, sqrt
 from typing import Any
 
 import torch
@@ -58,18 +58,28 @@ def _probability(node: Node) -> float | None:
     return node.scalars[0] if node.scalars else None
 
 
-def probability(args: Sequence[Any], kwargs: Mapping[str, Any], *, mutates: bool) -> float | None:
-    """Of ones, as `bernoulli` and `bernoulli_` were called; None: several, or no values."""
-    p = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if mutates else args[0])
+def probability(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float | None:
+    """Of ones, as `bernoulli` or `bernoulli_` was called; None: several, or none that is known."""
+    in_place = name == "bernoulli_"
+    p = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if in_place else args[0])
     if not isinstance(p, Tensor):
         return float(p)
+    written = args[0] if in_place else kwargs.get("out")
+    if written is not None and written.untyped_storage()._cdata == p.untyped_storage()._cdata:
+        return None  # the draws stand there by now
     plain = type(p) in (Tensor, torch.nn.Parameter) and p.dtype.is_floating_point
     if p.is_meta or not p.numel() or not plain:
         return None
     with torch.no_grad():
         first = p.flatten()[0]
-        digits = -round(log10(torch.finfo(p.dtype).resolution))
-        return round(float(first), digits) if bool((p == first).all()) else None
+        return _shortest(first) if bool((p == first).all()) else None
+
+
+def _shortest(value: Tensor) -> float:
+    """The number of the fewest digits that its type has the same for: 0.7 in any."""
+    exact = float(value)
+    told = (float(f"{exact:.{digits}g}") for digits in range(1, 17))
+    return next((one for one in told if float(value.new_tensor(one)) == exact), exact)
 
 
 def noticed(node: Node) -> None:

@@ -266,7 +266,7 @@ class _Calls(Ends, TorchFunctionMode):
 def _numbers(known: Facts, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[float, ...]:
     """The numbers among the arguments; of a draw of zeros and ones their chance."""
     if known.name in ("bernoulli", "bernoulli_"):
-        chance = probability(args, kwargs, mutates=known.mutates)
+        chance = probability(known.name, args, kwargs)
         return () if chance is None else (chance,)
     return tuple(float(x) for x in args if type(x) in _SCALARS)
 

@@ -18,7 +18,7 @@ from dropkit.kernel import autograd, dispatch, fused, operators, reference
 from dropkit.kernel.autograd import diagonal, redrawn
 from dropkit.kernel.context import check_one_mask, drawn_on, recorded, traced, transformed
 from dropkit.kernel.fused import ACTIVATIONS, Activation, activated
-from dropkit.kernel.indexing import indexing, mask_sizes, mask_strides
+from dropkit.kernel.indexing import check_axes, indexing, mask_sizes, mask_strides
 from dropkit.kernel.keys import (
     check_key,
     derive,
@@ -49,6 +49,7 @@ __all__ = [
     "Stream",
     "activated",
     "activation_dropout",
+    "check_axes",
     "check_key",
     "check_rates",
     "derive",

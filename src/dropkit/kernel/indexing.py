@@ -7,7 +7,7 @@ does not depend on how the tensor is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import index
 from typing import Any, NamedTuple
 
@@ -56,17 +56,22 @@ def _whole(offset: Any) -> int:
     return index(offset)
 
 
-def axes(shared: object, rank: int) -> frozenset[int]:
-    """Axes counted from either end, as numbers from 0."""
-    if not isinstance(shared, Iterable):
+def check_axes(shared: object) -> None:
+    """Axes are a sequence: an array has no truth value, and what is gone through once is empty."""
+    if not isinstance(shared, Sequence):
         raise SettingError(f"shared: expected axes, such as (1,); got {shared!r}")
+
+
+def axes(shared: Sequence[int], rank: int) -> frozenset[int]:
+    """Axes counted from either end, as numbers from 0."""
+    check_axes(shared)
     for axis in shared:
         if not hasattr(axis, "__index__") or not -rank <= axis < rank:
             raise SettingError(
                 f"shared: expected axes of a tensor with {rank} dimensions, from {-rank} to "
                 f"{rank - 1}; got {axis}"
             )
-    return frozenset(axis % rank for axis in shared)
+    return frozenset(index(axis) % rank for axis in shared)
 
 
 def mask_strides(sizes: Sequence[int], shared: frozenset[int]) -> tuple[int, ...]:

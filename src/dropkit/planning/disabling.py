@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,7 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
     stuck, only_named = False, {**rates}
     unread: tuple[Site, ...] = ()
     if given:
-        looked = found(inner, args, kwargs)
-        unread = looked.unread
+        unread = (looked := found(inner, args, kwargs)).unread
         for lever in looked.levers:
             stuck |= not lever.moves and lever.rate > 0
             if lever.number is not None:
@@ -70,18 +69,13 @@ def disable(model: nn.Module, *args: Any, **kwargs: Any) -> Disabled:
     disabled = Disabled(inner, {}, proven=False)
     told = _evaluated(inner, args, kwargs) if given else []
     try:
-        for number, is_rate in rates.values():
-            if writable(number):
-                disabled.write(number, 0.0 if is_rate else 1.0)
+        disabled.switch_off(rates.values())
         attach(inner, _off)
         if given:
             if not _equal([told, _evaluated(inner, args, kwargs)]):
                 disabled.spare(number for number, _ in only_named.values())
-            disabled.lacks = "without tensors that come out"
-            disabled.proven = _prove(inner, args, kwargs, stuck=stuck)
-            if unread and disabled.proven:
-                disabled.proven = False
-                disabled.lacks = f"without the rate of {_said(unread[0])}, which is not seen"
+            disabled.lacks = _lacking(inner, args, kwargs, unread, stuck=stuck)
+            disabled.proven = not disabled.lacks
     except BaseException:
         disabled.restore()
         raise
@@ -107,6 +101,12 @@ class Disabled:
     def touched(self) -> tuple[Touched, ...]:
         """Numbers of the model that have another value."""
         return tuple(Touched(n.path, was, n.value) for n, was in self.before.items())
+
+    def switch_off(self, numbers: Iterable[tuple[Number, bool]]) -> None:
+        """Those that are rates become 0, those that are what is kept 1."""
+        for number, is_rate in numbers:
+            if writable(number):
+                self.write(number, 0.0 if is_rate else 1.0)
 
     def write(self, number: Number, value: float) -> None:
         """Another value, which is remembered."""
@@ -158,16 +158,23 @@ def _named(model: nn.Module) -> Iterator[tuple[Number, bool]]:
             yield number, True
 
 
-def _prove(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stuck: bool
-) -> bool:
-    """Whether there was anything to compare. `stuck`: a mask may seldom show in two passes."""
+def _lacking(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    unread: Sequence[Site],
+    *,
+    stuck: bool,
+) -> str:
+    """What a proof would need; "": it is proven. `stuck`: a mask may seldom show in two passes."""
     passes = _passes(model, args, kwargs, training=True, count=2)
     equal = _equal(passes)
     sites = look(model, args, kwargs, gradients=False).sites if stuck or not equal else ()
     drawn = [site for site in sites if site.fired_in_train and not (equal and not _drops(site))]
     if equal and not drawn:
-        return bool(passes[0])
+        if not passes[0]:
+            return "without tensors that have values"
+        return f"without the rate of {_said(unread[0])}, which is not seen" if unread else ""
     said = "a mask could make them differ" if equal else "they differ"
     raise PlanError(
         f"expected two passes in training mode that are equal to the bit; {said}, and what still "
@@ -190,7 +197,8 @@ def _passes(
         model.train(training)
         for _ in range(count):
             with forgetting(model):
-                passes.append([x.clone() for x in tensors(model(*args, **kwargs))])
+                outputs = tensors(model(*args, **kwargs))
+                passes.append([x.clone() for x in outputs if not x.is_meta])
     return passes
 
 

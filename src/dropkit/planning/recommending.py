@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from dropkit.errors import SettingError
+from dropkit.inspection.evidence import look
 from dropkit.inspection.ranges import FEW, MASSIVE, SMALL
 from dropkit.inspection.sitemap import SiteMap
 from dropkit.intercept import uncompiled
@@ -195,8 +196,10 @@ def _seen(
     """The name of a model, its sites with their rates, those that stay, places without one."""
     if isinstance(model, nn.Module):
         looked = found(model, args, kwargs)  # which knows dropouts at a rate of 0, too
-        there = places(looked.evidence, args, kwargs)
-        free = [place for place in there if place.usual and not place.refused]
+        empty = {place.path for place in places(looked.evidence, args, kwargs)}
+        there = places(look(model, args, kwargs, gradients=False), args, kwargs)
+        free = [place for place in there if place.path in empty]
+        free = [place for place in free if place.usual and not place.refused]
         return type(uncompiled(model)).__name__, *_with_rates(looked.levers), free
     if isinstance(model, Plan):
         return type(model.model).__name__, *_with_rates(model.levers), []

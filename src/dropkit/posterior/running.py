@@ -96,14 +96,17 @@ class Way:
         """How many draws at once take least, as far as is known; 0: the model itself is faster."""
         return min(self.times, key=self.times.__getitem__)
 
-    def loops(self) -> bool:
+    def loops(self, left: int) -> bool:
         """Whether the model itself is known to be the fastest."""
-        return self.tries[1] >= _TRIES and self.best() == 0 and self.next() == 0
+        return self.tries[1] >= _TRIES and self.best() == 0 and self.next(left) == 0
 
-    def next(self) -> int:
+    def next(self, left: int) -> int:
         """How many to do at once: more than ever as long as that may pay, and then the best.
 
         One draw by the tape may take longer than the model, and many at once still far less.
+
+        Args:
+            left: how many are wanted, and fit.
         """
         if self.tries[1] < _TRIES:
             return 1
@@ -113,7 +116,7 @@ class Way:
         if self.tries[most] < _TRIES:
             return most
         fewer = min(seconds for count, seconds in self.times.items() if count)
-        pays = self.times[most] <= fewer * _WORSE
+        pays = most < left and self.times[most] <= fewer * _WORSE
         return most * _STEP if pays and self.times[most] / _STEP <= self.times[best] else best
 
 
@@ -231,9 +234,9 @@ class Runner:
                 f"draw {draw} raised {said(error)}"
             ) from error
 
-    def first(self, draw: int) -> Chunk:
-        """A draw that is looked at as it is made."""
-        if self.strategy == "auto" and self.way.loops() and (chunk := self._unlooked(draw)):
+    def first(self, draw: int, left: int = 1) -> Chunk:
+        """A draw that is looked at as it is made; others will follow."""
+        if self.strategy == "auto" and self.way.loops(left) and (chunk := self._unlooked(draw)):
             return chunk
         recorder = Recorder(self.key, draw)
         director, result = self.directed(draw, recorder)
@@ -324,7 +327,7 @@ class Runner:
 
     def run(self, draws: int) -> Iterator[Chunk]:
         """The draws 0 to draws - 1, in chunks."""
-        yield self.first(0)
+        yield self.first(0, min(draws - 1, self.limit, self.most))
         self._check()
         done = 1
         while done < draws:
@@ -361,7 +364,8 @@ class Runner:
             return self._timed(1, self.prefix, first)
         if self.strategy == "fold":
             return self._folded(first, min(left, self.most))
-        count = min(way.next(), left, self.most)
+        left = min(left, self.most)
+        count = min(way.next(left), left)
         if count > 1:
             return self._folded(first, count)
         return self._timed(count, self.prefix if count else self.loop, first)

@@ -10,7 +10,7 @@ import click
 from dropkit.apps.clock import Clock, seconds
 from dropkit.apps.commands.exits import INTERRUPTED
 from dropkit.apps.commands.telling import told
-from dropkit.apps.devices import sleepy_threads, threads
+from dropkit.apps.devices import sleepy_threads, threads, usual_threads
 from dropkit.apps.request import Request
 from dropkit.errors import SettingError
 
@@ -96,7 +96,7 @@ def fit(context: click.Context, /, **options: Any) -> int:
             from dropkit.apps import fitting  # torch, pandas and scikit-learn come with it
 
             clock = Clock(context.obj.began, request.time)
-            with threads(request.threads or -1):
+            with threads(request.threads or usual_threads()):
                 found = fitting.fit(fitting.Run(request, clock, show, stop, resumed))
         finally:
             show.close()
