@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.search import ways
 from benchmarks.search.marks import written
+from benchmarks.search.nets import Trained, table
 from benchmarks.uci.provenance import provenance
 from scipy import stats
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-WAYS = ("dropkit", "random", "defaults", "grid", "concrete", "population")
+WAYS = tuple(ways.WAYS)
 SECONDS = {"mnist-1000": 1.0, "concrete": 0.45, "kin8nm-1000": 0.45}
 """Of the time that is given, how much each table gets."""
 
@@ -37,9 +39,6 @@ Row = dict[str, Any]
 
 def searched(data: Path, name: str, way: str, seed: int, seconds: float) -> Row:
     """Search in one way: what the best trial scored, and its network on the test rows."""
-    from benchmarks.search import ways
-    from benchmarks.search.nets import Trained, table
-
     of = table(data, name, seed)
     found: list[Trained] = []
     ways.trained(of, {}, {}, 0)  # what loads late is loaded

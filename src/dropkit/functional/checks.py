@@ -16,14 +16,14 @@ SCALINGS = ("inverted", "classic")
 def check_rate(p: float | Tensor, x: Tensor | None = None) -> None:
     """p is a fraction, or a tensor of fractions that broadcasts against x."""
     if isinstance(p, Tensor):
-        return _check_rates(p, x)
+        _check_rates(p, x)
+        return
     try:
         inside = 0.0 <= p <= 1.0
     except (TypeError, ValueError):  # an array has no truth value
         raise SettingError(f"p: expected a number, or a tensor of rates; got {p!r}") from None
     if not inside:
         raise SettingError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return None
 
 
 def _check_rates(p: Tensor, x: Tensor | None) -> None:

@@ -64,12 +64,12 @@ def probability(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> fl
     p = args[1] if len(args) > 1 else kwargs.get("p", 0.5 if in_place else args[0])
     if not isinstance(p, Tensor):
         return float(p)
-    written = args[0] if in_place else kwargs.get("out")
-    if written is not None and written.untyped_storage()._cdata == p.untyped_storage()._cdata:
-        return None  # the draws stand there by now
     plain = type(p) in (Tensor, torch.nn.Parameter) and p.dtype.is_floating_point
     if p.is_meta or not p.numel() or not plain:
         return None
+    written = args[0] if in_place else kwargs.get("out")
+    if written is not None and written.untyped_storage()._cdata == p.untyped_storage()._cdata:
+        return None  # the draws stand there by now
     with torch.no_grad():
         first = p.flatten()[0]
         return _shortest(first) if bool((p == first).all()) else None

@@ -198,8 +198,7 @@ def _seen(
         looked = found(model, args, kwargs)  # which knows dropouts at a rate of 0, too
         empty = {place.path for place in places(looked.evidence, args, kwargs)}
         there = places(look(model, args, kwargs, gradients=False), args, kwargs)
-        free = [place for place in there if place.path in empty]
-        free = [place for place in free if place.usual and not place.refused]
+        free = [one for one in there if one.usual and not one.refused and one.path in empty]
         return type(uncompiled(model)).__name__, *_with_rates(looked.levers), free
     if isinstance(model, Plan):
         return type(model.model).__name__, *_with_rates(model.levers), []

@@ -362,9 +362,9 @@ class Runner:
             return self._proven(first)
         if self.strategy == "prefix" or not self.replay.foldable:
             return self._timed(1, self.prefix, first)
-        if self.strategy == "fold":
-            return self._folded(first, min(left, self.most))
         left = min(left, self.most)
+        if self.strategy == "fold":
+            return self._folded(first, left)
         count = min(way.next(left), left)
         if count > 1:
             return self._folded(first, count)
