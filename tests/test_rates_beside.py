@@ -373,14 +373,16 @@ def test_of_two_plans_of_one_model_the_last_holds() -> None:
     assert not model._forward_pre_hooks
 
 
-def test_a_whole_zero_comes_back_whole() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0))
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_whole_rate_comes_back_whole(whole: int) -> None:
+    """Mutant: 1.0 for 1; `disable` writes nothing over a 0."""
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(whole))
     plan = dropkit.rates(net, torch.ones(2, 4))
     plan["1"] = 0.5
     for change in (plan.applied, lambda: dropkit.disable(net, torch.ones(2, 4))):
         with change():
             pass
-        assert type(net[1].p) is int
+        assert type(net[1].p) is int and net[1].p == whole
 
 
 class Skipping(nn.Module):
